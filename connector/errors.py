@@ -1,0 +1,65 @@
+"""Errors an operator reads.
+
+Contract: whatever goes wrong for a reason outside the program is raised as a `ConnectorError` that says what was
+being done (`operation`), to what (`subject`), what happened (`cause`) and how to go on (`mend`: the exact SQL, command
+or line to change). None of the four ever holds a secret or a row's value. `transient` says whether trying again
+unchanged can help; `retryable` is the one function that decides it. What is not a ConnectorError is a defect of ours.
+"""
+
+from __future__ import annotations
+
+EXIT_OK = 0
+EXIT_LOST = 1
+"""The command ran and found something wrong (a failed check, a lost event)."""
+EXIT_USAGE = 2
+"""The command could not do its work: the message says why and what mends it."""
+
+
+class ConnectorError(Exception):
+    """Something outside the program is wrong; see the module's contract for the four parts."""
+
+    transient = False
+
+    def __init__(self, operation: str, subject: str, cause: str, mend: str) -> None:
+        super().__init__(f"{operation}: {subject}: {cause}")
+        self.operation = operation
+        self.subject = subject
+        self.cause = cause
+        self.mend = mend
+
+
+class ConfigError(ConnectorError):
+    """The configuration or mapping cannot be used. `subject` is `file:line:column` where one is known."""
+
+
+class SourceError(ConnectorError):
+    """PostgreSQL refused, or is not what the connector needs; trying again unchanged cannot help."""
+
+
+class SourceUnavailable(SourceError):
+    """PostgreSQL cannot be reached, is starting or stopping, or the slot is held by another process."""
+
+    transient = True
+
+
+class ProtocolViolation(SourceError):
+    """Bytes of the replication stream that PostgreSQL's chapter 55 does not allow."""
+
+
+class LogError(ConnectorError):
+    """The change log refused, or holds what it should not hold."""
+
+
+class LogUnavailable(LogError):
+    """The change log cannot be reached or answers too late."""
+
+    transient = True
+
+
+class DeliveryError(ConnectorError):
+    """The delivery state or EMC's settings are unusable."""
+
+
+def retryable(error: BaseException) -> bool:
+    """Whether the same step may be tried again unchanged. The unknown stops and asks."""
+    return isinstance(error, ConnectorError) and error.transient

@@ -1,0 +1,1 @@
+"""The change log: one contract (`contract`), two backends (`embedded`, `kafka`)."""

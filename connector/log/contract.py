@@ -1,0 +1,86 @@
+"""What a change log is.
+
+Invariants, held by both backends and by tests/log/test_contract.py:
+- A partition is a totally ordered sequence; offsets rise, but need not be dense.
+- `append` returns only when every record is durable, and in the order given within a partition. If it raises,
+  any prefix per partition may be there; nothing after a gap ever is.
+- `open` fences every earlier writer of the same log before it reads the tails: after it has returned, an
+  `append` of an older writer raises `LogError` and adds nothing.
+- A schema id, once returned by `register`, can be resolved by every reader that can see a record written with it.
+- Readers see only records of appends that were completed (read committed).
+The writer is used from one thread; a reader from one thread; the two may differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+
+class Entry(NamedTuple):
+    """A record to be appended. `value` is in the Confluent wire format (magic 0, schema id, Avro)."""
+
+    partition: int
+    key: bytes
+    value: bytes
+
+
+class Record(NamedTuple):
+    """A record that was read."""
+
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Durability:
+    """What *durable* means on this log, in the words `check` and `status` use. `sound` is DESIGN section 3's bar."""
+
+    sound: bool
+    words: str
+
+
+class LogWriter(Protocol):
+    """The one writer of a change log."""
+
+    partitions: int
+    durability: Durability
+
+    def open(self) -> Mapping[int, bytes]:
+        """Create what is missing, fence other writers, return the last record's value of every non-empty partition."""
+
+    def register(self, schema: str) -> int:
+        """The id of an Avro schema (JSON text); the same text always has the same id. Durable on return."""
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Write and wait until durable. Raises LogUnavailable (may be tried with a new writer) or LogError."""
+
+    def close(self) -> None:
+        """Release the log. Never raises."""
+
+
+class LogReader(Protocol):
+    """Reads partitions in order from given offsets."""
+
+    partitions: int
+
+    def assign(self, offsets: Mapping[int, int]) -> None:
+        """Read these partitions, each from the given offset on (0: from the beginning).
+
+        `poll` raises LogError if an offset is below what the log still holds (never jumps).
+        """
+
+    def poll(self, timeout: float, limit: int) -> list[Record]:
+        """Up to `limit` records, in order within each partition; waits up to `timeout` seconds for the first."""
+
+    def ends(self) -> Mapping[int, int]:
+        """For every partition, the offset after its last committed record."""
+
+    def schema(self, schema_id: int) -> str:
+        """The Avro schema with this id. LogError when the log does not know it."""
+
+    def close(self) -> None:
+        """Release the log. Never raises."""
