@@ -1,0 +1,146 @@
+"""The settings of one connector, as one YAML file states them.
+
+Contract: plain validated values, no I/O. `connector.configuration` reads the file, resolves `${env:NAME}` and
+`${file:PATH}`, validates against these models and turns every error into file:line:column. Units are in the names or
+the descriptions; durations are seconds. Secrets are `SecretStr` and never print.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys are errors, values are immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceSettings(Section):
+    """The legacy database and how the connector attaches to it."""
+
+    dsn: SecretStr = Field(description="libpq connection string or URI of the runtime role")
+    slot: str | None = Field(None, pattern=r"^[a-z0-9_]{1,63}$", description="default: emc_cdc_<name>")
+    publication: str | None = Field(None, description="default: emc_cdc_<name>")
+    data: Path = Field(Path("data/capture"), description="directory of the keyed index")
+    statement_timeout: Seconds = Field(30.0, description="on everything asked of the database but COPY")
+    lock_timeout: Seconds = Field(2.0, description="on everything asked of the database")
+    feedback_interval: Seconds = Field(1.0, description="how often the server hears of our progress")
+    stall_timeout: Seconds = Field(10.0, description="disconnect when the log takes nothing for so long")
+
+
+class KafkaSettings(Section):
+    """A Kafka cluster as the log."""
+
+    brokers: str = Field(description="bootstrap servers, host:port[,host:port]")
+    replication_factor: int = Field(3, ge=1)
+    min_insync_replicas: int = Field(2, ge=1)
+    settings: dict[str, str | int | float | bool] = Field(
+        default_factory=dict, description="any librdkafka setting, e.g. security.protocol, sasl.username"
+    )
+
+
+class EmbeddedSettings(Section):
+    """An SQLite file on this machine as the log."""
+
+    path: Path = Path("data/log/changes.sqlite")
+
+
+class LogSettings(Section):
+    """Exactly one of `kafka` and `embedded`; embedded when neither is there."""
+
+    kafka: KafkaSettings | None = None
+    embedded: EmbeddedSettings | None = None
+    partitions: int = Field(4, ge=1, le=1000)
+    memory: int = Field(64 * 1024 * 1024, ge=1024 * 1024, description="bytes of changes waiting for the log")
+
+    @model_validator(mode="after")
+    def _one_backend(self) -> LogSettings:
+        if self.kafka is not None and self.embedded is not None:
+            raise ValueError("choose one of 'kafka' and 'embedded'")
+        return self
+
+
+class EmcSettings(Section):
+    """EMC's address and what the guide leaves open (docs/emc.md)."""
+
+    url: str = Field("https://f-emc.ngsp.gov.vn/TrackingMCDT", pattern=r"^https?://")
+    plain_http: bool = Field(False, description="allow http:// to a host other than loopback (simulator only)")
+    encoding: Literal["form", "json"] = "form"
+    key_case: Literal["guide", "camel"] = "guide"
+    user_key: Literal["User", "user"] = "User"
+    numbers: Literal["number", "string"] = Field("number", description="in JSON only; a form has only text")
+    null_payment: Literal["zero", "empty", "omit"] = "zero"
+    officer_id: Literal["ID_local", "ID_QG"] = "ID_local"
+    payment: Literal["with_result", "immediate"] = "with_result"
+    headers: dict[str, SecretStr] = Field(default_factory=dict)
+    ca_file: Path | None = Field(None, description="PEM bundle to verify EMC with; default: the system's")
+    failure_field: str | None = Field(None, description="top-level field of a JSON answer that tells failure")
+    failure_values: tuple[str, ...] = Field((), description="its values, as text, that mean failure")
+
+    @model_validator(mode="after")
+    def _tls(self) -> EmcSettings:
+        if self.url.startswith("http://") and not self.plain_http and not _loopback(self.url):
+            raise ValueError("url must begin with https:// (plain http is for a simulator; see plain_http)")
+        return self
+
+
+class RetrySettings(Section):
+    """Exponential backoff with full jitter."""
+
+    initial: Seconds = 0.2
+    maximum: Seconds = 60.0
+
+
+class DeliverySettings(Section):
+    """State and push."""
+
+    state: Path = Field(Path("data/delivery"), description="directory of one SQLite file per partition")
+    max_in_flight: int = Field(32, ge=1, le=1000)
+    connect_timeout: Seconds = 5.0
+    deadline: Seconds = Field(20.0, description="outer bound on one attempt, whatever it is doing")
+    retry: RetrySettings = RetrySettings()
+    ledger_days: int = Field(90, ge=1, description="how long delivered events stay in the ledger")
+
+
+class ConsoleSettings(Section):
+    """Status page, /metrics and /healthz."""
+
+    listen: str = Field("127.0.0.1:8088", pattern=r"^[^:]*:\d{1,5}$|^\[[0-9a-fA-F:]+\]:\d{1,5}$")
+
+
+class Settings(Section):
+    """One connector: one source database, one log, one EMC."""
+
+    name: Name = Field(description="prefix of topics, slot and publication")
+    source: SourceSettings
+    log: LogSettings = LogSettings()
+    emc: EmcSettings = EmcSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    console: ConsoleSettings | None = ConsoleSettings()
+
+    @property
+    def slot(self) -> str:
+        return self.source.slot or f"emc_cdc_{self.name}".replace("-", "_")
+
+    @property
+    def publication(self) -> str:
+        return self.source.publication or f"emc_cdc_{self.name}".replace("-", "_")
+
+
+def _loopback(url: str) -> bool:
+    host = url.removeprefix("http://").split("/", 1)[0].rsplit("@", 1)[-1]
+    host = host[1 : host.index("]")] if host.startswith("[") and "]" in host else host.rsplit(":", 1)[0]
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
