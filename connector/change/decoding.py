@@ -1,0 +1,116 @@
+"""Bytes of the log → Change.
+
+Contract: a value in the Confluent wire format (magic 0, schema id, Avro) becomes a `Change`; anything else raises
+`LogError` naming what is wrong with it, never another exception. Schemas are asked for once per id.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from io import BytesIO
+from typing import Any, NamedTuple
+
+import fastavro
+
+from connector.change.envelope import MESSAGE_KEY, TRUNCATE_KEY
+from connector.change.position import Position
+from connector.change.record import Change, Op, Row
+from connector.errors import LogError
+
+MAGIC = 0
+HEADER = 5
+"""Magic byte and four bytes of schema id."""
+
+
+class _Reader(NamedTuple):
+    schema: Any
+    table: str
+    renamed: tuple[tuple[str, str], ...]
+    variable: tuple[str, ...]
+
+
+class ChangeDecoder:
+    """Decodes records; `schema_of` resolves a schema id to Avro JSON (`LogReader.schema`)."""
+
+    def __init__(self, schema_of: Callable[[int], str]) -> None:
+        self._schema_of = schema_of
+        self._readers: dict[int, _Reader] = {}
+
+    def decode(self, key: bytes, value: bytes) -> Change:
+        """One record. Raises LogError when key or value are not what this log holds."""
+        if len(value) < HEADER or value[0] != MAGIC:
+            raise _foreign("the value does not begin with the Confluent magic byte")
+        schema_id = int.from_bytes(value[1:HEADER], "big")
+        reader = self._readers.get(schema_id) or self._load(schema_id)
+        try:
+            parts = json.loads(key)
+            name, *rest = parts
+            envelope: dict[str, Any] = fastavro.schemaless_reader(BytesIO(value[HEADER:]), reader.schema, None)  # type: ignore[assignment]
+            source = envelope["source"]
+            transaction = envelope["transaction"]
+            op = Op(envelope["op"])
+            message = envelope.get("message")
+            return Change(
+                op=op,
+                table=reader.table,
+                key=() if name in (TRUNCATE_KEY, MESSAGE_KEY) else tuple(rest),
+                before=_row(reader, envelope.get("before")),
+                after=_row(reader, envelope.get("after")),
+                position=Position(source["epoch"], source["commit_lsn"], source["ordinal"], source["sub"]),
+                lsn=source["lsn"],
+                transaction=None if transaction is None else transaction["id"],
+                last=transaction is not None and transaction["last"],
+                commit_time_us=source["ts_us"],
+                marker=None if message is None else message["prefix"],
+            )
+        except LogError:
+            raise
+        # fastavro raises whatever its parsing stumbles on; a foreign record may hold anything.
+        except Exception as error:
+            raise _foreign(f"the record does not match schema {schema_id} ({type(error).__name__})") from error
+
+    def _load(self, schema_id: int) -> _Reader:
+        text = self._schema_of(schema_id)
+        try:
+            parsed = json.loads(text)
+            schema = fastavro.parse_schema(json.loads(text))
+        except Exception as error:
+            raise _foreign(f"schema {schema_id} is not an Avro schema ({type(error).__name__})") from error
+        renamed: list[tuple[str, str]] = []
+        variable: list[str] = []
+        for field in parsed.get("fields", ()):
+            if field["name"] == "before":
+                for column in field["type"][1]["fields"]:
+                    if "column" in column:
+                        renamed.append((column["name"], column["column"]))
+                    if "VariableScaleDecimal" in json.dumps(column["type"]):
+                        variable.append(column["name"])
+        reader = _Reader(schema, parsed.get("table", ""), tuple(renamed), tuple(variable))
+        self._readers[schema_id] = reader
+        return reader
+
+
+def _row(reader: _Reader, row: Row | None) -> Row | None:
+    if row is None:
+        return None
+    for name in reader.variable:
+        number = row[name]
+        if isinstance(number, dict):
+            unscaled = int.from_bytes(number["value"], "big", signed=True)
+            digits = Decimal(unscaled).as_tuple()
+            row[name] = Decimal((digits.sign, digits.digits, -number["scale"]))
+    if reader.renamed:
+        names = dict(reader.renamed)
+        return {names.get(name, name): value for name, value in row.items()}
+    return row
+
+
+def _foreign(cause: str) -> LogError:
+    return LogError(
+        "read the change log",
+        "a record",
+        cause,
+        "this log was not written by emc-cdc, or is damaged: check `log` and `name` in the configuration",
+    )
