@@ -47,7 +47,10 @@ class LogWriter(Protocol):
     """The one writer of a change log."""
 
     partitions: int
-    durability: Durability
+
+    @property
+    def durability(self) -> Durability:
+        """What durable means here, read from the log itself; to be asked after `open`."""
 
     def open(self) -> Mapping[int, bytes]:
         """Create what is missing, fence other writers, return the last record's value of every non-empty partition."""
@@ -56,7 +59,10 @@ class LogWriter(Protocol):
         """The id of an Avro schema (JSON text); the same text always has the same id. Durable on return."""
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """Write and wait until durable. Raises LogUnavailable (may be tried with a new writer) or LogError."""
+        """Write and wait until durable. Raises LogUnavailable (may be tried with a new writer) or LogError.
+
+        After it has raised, this writer is spent: close it and open a new one, whose tails tell what is there.
+        """
 
     def close(self) -> None:
         """Release the log. Never raises."""
@@ -67,17 +73,31 @@ class LogReader(Protocol):
 
     partitions: int
 
+    @property
+    def durability(self) -> Durability:
+        """The same as the writer's, for those who only look (`status`)."""
+
     def assign(self, offsets: Mapping[int, int]) -> None:
         """Read these partitions, each from the given offset on (0: from the beginning).
 
-        `poll` raises LogError if an offset is below what the log still holds (never jumps).
+        `poll` raises LogError if an offset is outside of what the log holds (never jumps).
         """
 
     def poll(self, timeout: float, limit: int) -> list[Record]:
         """Up to `limit` records, in order within each partition; waits up to `timeout` seconds for the first."""
 
     def ends(self) -> Mapping[int, int]:
-        """For every partition, the offset after its last committed record."""
+        """For every partition, the offset after everything committed in it; 0 when it is empty.
+
+        On Kafka that is after the last commit marker, so it may be larger than the last record's offset + 1.
+        """
+
+    def positions(self) -> Mapping[int, int]:
+        """For every assigned partition, the offset `poll` goes on from; reading from it again loses nothing.
+
+        It also passes what is never handed out (commit markers, aborted transactions), so that
+        `ends()[p] - positions()[p]` is 0 once everything has been handed out.
+        """
 
     def schema(self, schema_id: int) -> str:
         """The Avro schema with this id. LogError when the log does not know it."""
