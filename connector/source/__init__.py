@@ -1,0 +1,1 @@
+"""PostgreSQL → log entries: slot, stream, progress, decoding, snapshot, keyed index."""

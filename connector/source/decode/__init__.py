@@ -1,0 +1,1 @@
+"""pgoutput: the readable decoder (`messages`) and the generated one (`transcoder`). Pure: bytes in, values out."""
