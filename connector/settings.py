@@ -27,21 +27,21 @@ class SourceSettings(Section):
     """The legacy database and how the connector attaches to it."""
 
     dsn: SecretStr = Field(description="libpq connection string or URI of the runtime role")
-    slot: str | None = Field(None, pattern=r"^[a-z0-9_]{1,63}$", description="default: emc_cdc_<name>")
-    publication: str | None = Field(None, description="default: emc_cdc_<name>")
-    data: Path = Field(Path("data/capture"), description="directory of the keyed index")
-    statement_timeout: Seconds = Field(30.0, description="on everything asked of the database but COPY")
-    lock_timeout: Seconds = Field(2.0, description="on everything asked of the database")
-    feedback_interval: Seconds = Field(1.0, description="how often the server hears of our progress")
-    stall_timeout: Seconds = Field(10.0, description="disconnect when the log takes nothing for so long")
+    slot: str | None = Field(default=None, pattern=r"^[a-z0-9_]{1,63}$", description="default: emc_cdc_<name>")
+    publication: str | None = Field(default=None, description="default: emc_cdc_<name>")
+    data: Path = Field(default=Path("data/capture"), description="directory of the keyed index")
+    statement_timeout: Seconds = Field(default=30.0, description="on everything asked of the database but COPY")
+    lock_timeout: Seconds = Field(default=2.0, description="on everything asked of the database")
+    feedback_interval: Seconds = Field(default=1.0, description="how often the server hears of our progress")
+    stall_timeout: Seconds = Field(default=10.0, description="disconnect when the log takes nothing for so long")
 
 
 class KafkaSettings(Section):
     """A Kafka cluster as the log."""
 
     brokers: str = Field(description="bootstrap servers, host:port[,host:port]")
-    replication_factor: int = Field(3, ge=1)
-    min_insync_replicas: int = Field(2, ge=1)
+    replication_factor: int = Field(default=3, ge=1)
+    min_insync_replicas: int = Field(default=2, ge=1)
     settings: dict[str, str | int | float | bool] = Field(
         default_factory=dict, description="any librdkafka setting, e.g. security.protocol, sasl.username"
     )
@@ -58,8 +58,8 @@ class LogSettings(Section):
 
     kafka: KafkaSettings | None = None
     embedded: EmbeddedSettings | None = None
-    partitions: int = Field(4, ge=1, le=1000)
-    memory: int = Field(64 * 1024 * 1024, ge=1024 * 1024, description="bytes of changes waiting for the log")
+    partitions: int = Field(default=4, ge=1, le=1000)
+    memory: int = Field(default=64 * 1024 * 1024, ge=1024 * 1024, description="bytes of changes waiting for the log")
 
     @model_validator(mode="after")
     def _one_backend(self) -> LogSettings:
@@ -71,19 +71,19 @@ class LogSettings(Section):
 class EmcSettings(Section):
     """EMC's address and what the guide leaves open (docs/emc.md)."""
 
-    url: str = Field("https://f-emc.ngsp.gov.vn/TrackingMCDT", pattern=r"^https?://")
-    plain_http: bool = Field(False, description="allow http:// to a host other than loopback (simulator only)")
+    url: str = Field(default="https://f-emc.ngsp.gov.vn/TrackingMCDT", pattern=r"^https?://")
+    plain_http: bool = Field(default=False, description="allow http:// to a host other than loopback (simulator only)")
     encoding: Literal["form", "json"] = "form"
     key_case: Literal["guide", "camel"] = "guide"
     user_key: Literal["User", "user"] = "User"
-    numbers: Literal["number", "string"] = Field("number", description="in JSON only; a form has only text")
+    numbers: Literal["number", "string"] = Field(default="number", description="in JSON only; a form has only text")
     null_payment: Literal["zero", "empty", "omit"] = "zero"
     officer_id: Literal["ID_local", "ID_QG"] = "ID_local"
     payment: Literal["with_result", "immediate"] = "with_result"
     headers: dict[str, SecretStr] = Field(default_factory=dict)
-    ca_file: Path | None = Field(None, description="PEM bundle to verify EMC with; default: the system's")
-    failure_field: str | None = Field(None, description="top-level field of a JSON answer that tells failure")
-    failure_values: tuple[str, ...] = Field((), description="its values, as text, that mean failure")
+    ca_file: Path | None = Field(default=None, description="PEM bundle to verify EMC with; default: the system's")
+    failure_field: str | None = Field(default=None, description="top-level field of a JSON answer that tells failure")
+    failure_values: tuple[str, ...] = Field(default=(), description="its values, as text, that mean failure")
 
     @model_validator(mode="after")
     def _tls(self) -> EmcSettings:
@@ -102,18 +102,18 @@ class RetrySettings(Section):
 class DeliverySettings(Section):
     """State and push."""
 
-    state: Path = Field(Path("data/delivery"), description="directory of one SQLite file per partition")
-    max_in_flight: int = Field(32, ge=1, le=1000)
+    state: Path = Field(default=Path("data/delivery"), description="directory of one SQLite file per partition")
+    max_in_flight: int = Field(default=32, ge=1, le=1000)
     connect_timeout: Seconds = 5.0
-    deadline: Seconds = Field(20.0, description="outer bound on one attempt, whatever it is doing")
+    deadline: Seconds = Field(default=20.0, description="outer bound on one attempt, whatever it is doing")
     retry: RetrySettings = RetrySettings()
-    ledger_days: int = Field(90, ge=1, description="how long delivered events stay in the ledger")
+    ledger_days: int = Field(default=90, ge=1, description="how long delivered events stay in the ledger")
 
 
 class ConsoleSettings(Section):
     """Status page, /metrics and /healthz."""
 
-    listen: str = Field("127.0.0.1:8088", pattern=r"^[^:]*:\d{1,5}$|^\[[0-9a-fA-F:]+\]:\d{1,5}$")
+    listen: str = Field(default="127.0.0.1:8088", pattern=r"^[^:]*:\d{1,5}$|^\[[0-9a-fA-F:]+\]:\d{1,5}$")
 
 
 class Settings(Section):

@@ -30,9 +30,9 @@ SELECT a.attname, a.atttypid, a.atttypmod,
  ORDER BY a.attnum
 """
 
-# The table itself. relrowsecurity would thin the snapshot for a role without BYPASSRLS.
+# The table itself. Active row level security would thin the snapshot.
 _TABLE = """
-SELECT c.oid, c.relreplident, c.relkind, c.relrowsecurity AND NOT row_security_active(c.oid) IS FALSE,
+SELECT c.oid, c.relreplident, c.relkind, row_security_active(c.oid),
        c.reltuples::bigint
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = %(schema)s AND c.relname = %(table)s AND c.relkind IN ('r', 'p')
@@ -149,8 +149,8 @@ def _read_table(connection: psycopg.Connection, table: TableSelection) -> Catalo
             "attach to PostgreSQL",
             table.full_name,
             "it has no replica identity, so UPDATE and DELETE cannot be published (the application's would fail)",
-            f"as the tables' owner: ALTER TABLE {quoted} ADD PRIMARY KEY (…); or, with a unique index on NOT NULL columns:"
-            f" ALTER TABLE {quoted} REPLICA IDENTITY USING INDEX …;",
+            f"as the tables' owner: ALTER TABLE {quoted} ADD PRIMARY KEY (…); or, with a unique index on NOT NULL"
+            f" columns: ALTER TABLE {quoted} REPLICA IDENTITY USING INDEX …;",
         )
     if table.role is Role.DOSSIER and len(keys) != 1:
         raise SourceError(

@@ -23,7 +23,8 @@ def ask(settings: SourceSettings, *, application: str = "emc-cdc") -> psycopg.Co
     """An ordinary, read-only, autocommitting connection with the configured timeouts."""
     options = (
         f"{_TEXT_FORM} -c default_transaction_read_only=on"
-        f" -c statement_timeout={int(settings.statement_timeout * 1000)} -c lock_timeout={int(settings.lock_timeout * 1000)}"
+        f" -c statement_timeout={int(settings.statement_timeout * 1000)}"
+        f" -c lock_timeout={int(settings.lock_timeout * 1000)}"
     )
     parameters = _parameters(settings, options, application)
     try:
