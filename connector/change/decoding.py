@@ -64,6 +64,7 @@ class ChangeDecoder:
                 last=transaction is not None and transaction["last"],
                 commit_time_us=source["ts_us"],
                 marker=None if message is None else message["prefix"],
+                content=b"" if message is None else message["content"],
             )
         except LogError:
             raise

@@ -38,7 +38,7 @@ class Change:
 
     table: `schema.table`; empty for a message.
     key: the primary key's values as PostgreSQL text, in key order; empty for TRUNCATE and messages.
-    marker: the prefix of a message (`SNAPSHOT_BEGIN`, ...), else None.
+    marker: the prefix of a message (`SNAPSHOT_BEGIN`, ...), else None; `content` is its body.
     transaction: the source's transaction id as Debezium writes it, None for reads.
     last: the last record of its source transaction in this partition.
     commit_time_us: commit time, microseconds since the Unix epoch (snapshot time for reads).
@@ -55,3 +55,4 @@ class Change:
     last: bool
     commit_time_us: int
     marker: str | None = None
+    content: bytes = b""

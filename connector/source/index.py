@@ -1,0 +1,209 @@
+"""Capture's keyed index: child row → dossier, and the last text of columns that PostgreSQL may leave out (TOAST).
+
+A child's DELETE carries only its key, and an UPDATE leaves unchanged TOASTed values out; with this index both find what
+they need, so nobody has to set REPLICA IDENTITY FULL and no logged record has a hole (DESIGN section 3).
+
+Invariants:
+- What is committed to the file belongs to changes that are durable in the log (`save` is called after the append), and
+  nothing is confirmed to PostgreSQL before it is committed here. So a replay finds the index as it was, or with changes
+  of its own that a replay makes again in the same order.
+- Within an unfinished transaction only values of newly inserted keys may be saved: a replay makes them again before it
+  looks them up. Everything else waits for the commit.
+Lookups and changes belong to the capture thread; `save` belongs to the log thread; both have their own connection.
+The file is rebuildable from the log (`capture`), except `confirmed`.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from connector.errors import SourceError
+
+NO_DOSSIER = b""
+"""A child whose link is NULL: it belongs to no dossier, its records go to every partition."""
+
+_FORMAT = "1"
+_CACHE = 200_000
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS child (key BLOB PRIMARY KEY, dossier BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS toasted (key BLOB PRIMARY KEY, texts BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+Texts = dict[str, bytes]
+
+
+@dataclass(slots=True)
+class IndexChanges:
+    """What a batch changes; None deletes."""
+
+    children: dict[bytes, bytes | None] = field(default_factory=dict)
+    toasted: dict[bytes, Texts | None] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.children or self.toasted)
+
+
+class KeyedIndex:
+    """See the module's invariants. Keys are record keys of the log."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._reader = _connect(path)
+        self._writer = _connect(path)
+        self._inserted = IndexChanges()
+        self._changed = IndexChanges()
+        self._in_flight: deque[IndexChanges] = deque()
+        self._cache: dict[bytes, bytes] = {}
+
+    # -- the capture thread ------------------------------------------------------------------------------------------
+
+    def dossier_of(self, child: bytes) -> bytes | None:
+        """The dossier key of a child row, NO_DOSSIER, or None when the row is unknown."""
+        for changes in (self._changed, self._inserted, *reversed(self._in_flight)):
+            if child in changes.children:
+                return changes.children[child]
+        cached = self._cache.get(child)
+        if cached is not None:
+            return cached
+        row = self._reader.execute("SELECT dossier FROM child WHERE key = ?", (child,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def texts_of(self, key: bytes) -> Texts:
+        """The remembered texts of a row's columns; empty when there are none."""
+        for changes in (self._changed, self._inserted, *reversed(self._in_flight)):
+            if key in changes.toasted:
+                return changes.toasted[key] or {}
+        row = self._reader.execute("SELECT texts FROM toasted WHERE key = ?", (key,)).fetchone()
+        return {} if row is None else _load(row[0])
+
+    def put_child(self, key: bytes, dossier: bytes, inserted: bool) -> None:
+        """Remember a child's dossier."""
+        fresh = inserted and key not in self._changed.children
+        (self._inserted if fresh else self._changed).children[key] = dossier
+
+    def put_texts(self, key: bytes, texts: Texts, inserted: bool) -> None:
+        """Remember a big row's texts."""
+        fresh = inserted and key not in self._changed.toasted
+        (self._inserted if fresh else self._changed).toasted[key] = texts
+
+    def forget_child(self, key: bytes) -> None:
+        """The child row is gone."""
+        self._changed.children[key] = None
+
+    def forget_texts(self, key: bytes) -> None:
+        """The row is gone, or is not big any more."""
+        self._changed.toasted[key] = None
+
+    def take(self, committed: bool) -> IndexChanges:
+        """What the next batch saves: everything at a commit, else only what was inserted."""
+        taken = self._inserted
+        self._inserted = IndexChanges()
+        if committed and self._changed:
+            taken.children |= self._changed.children
+            taken.toasted |= self._changed.toasted
+            self._changed = IndexChanges()
+        self._in_flight.append(taken)
+        return taken
+
+    def saved(self, batches: int) -> None:
+        """The oldest `batches` taken are in the file now."""
+        for _ in range(batches):
+            changes = self._in_flight.popleft()
+            if len(self._cache) > _CACHE:
+                self._cache.clear()
+            for key, dossier in changes.children.items():
+                if dossier is None:
+                    self._cache.pop(key, None)
+                else:
+                    self._cache[key] = dossier
+
+    # -- the log thread ----------------------------------------------------------------------------------------------
+
+    def save(self, batches: list[IndexChanges], meta: dict[str, str]) -> None:
+        """Commit changes and meta values together. SourceError when the file takes nothing any more."""
+        try:
+            with self._writer:
+                self._writer.execute("BEGIN IMMEDIATE")
+                for changes in batches:
+                    puts = [(key, dossier) for key, dossier in changes.children.items() if dossier is not None]
+                    gone = [(key,) for key, dossier in changes.children.items() if dossier is None]
+                    self._writer.executemany("INSERT OR REPLACE INTO child VALUES (?, ?)", puts)
+                    self._writer.executemany("DELETE FROM child WHERE key = ?", gone)
+                    for key, texts in changes.toasted.items():
+                        if texts is None:
+                            self._writer.execute("DELETE FROM toasted WHERE key = ?", (key,))
+                        else:
+                            self._writer.execute("INSERT OR REPLACE INTO toasted VALUES (?, ?)", (key, _dump(texts)))
+                self._writer.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta.items())
+        except sqlite3.Error as error:
+            raise _broken(self.path, error) from error
+
+    # -- before streaming --------------------------------------------------------------------------------------------
+
+    def meta(self) -> dict[str, str]:
+        """Everything remembered about slot, epoch and selection; empty for a new file."""
+        try:
+            found = dict(self._reader.execute("SELECT name, value FROM meta WHERE name <> 'format'").fetchall())
+        except sqlite3.Error as error:
+            raise _broken(self.path, error) from error
+        return found
+
+    def clear(self) -> None:
+        """Forget all rows, before a new snapshot or a rebuild."""
+        with self._writer:
+            self._writer.execute("DELETE FROM child")
+            self._writer.execute("DELETE FROM toasted")
+            self._writer.execute("DELETE FROM meta WHERE name <> 'format'")
+        self._inserted, self._changed = IndexChanges(), IndexChanges()
+        self._in_flight.clear()
+        self._cache.clear()
+
+    def close(self) -> None:
+        """Close the file. Never raises."""
+        for connection in (self._reader, self._writer):
+            connection.close()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.executescript(_SCHEMA)
+        connection.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?)", (_FORMAT,))
+        found = connection.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()[0]
+    except (sqlite3.Error, OSError) as error:
+        raise _broken(path, error) from error
+    if found != _FORMAT:
+        connection.close()
+        raise SourceError(
+            "open the keyed index",
+            str(path),
+            f"it has format {found}, not {_FORMAT}",
+            "delete it: it is rebuilt from the log",
+        )
+    return connection
+
+
+def _broken(path: Path, error: Exception) -> SourceError:
+    return SourceError(
+        "use the keyed index",
+        str(path),
+        str(error),
+        "free disk space or mend permissions; if the file is damaged delete it: it is rebuilt from the log",
+    )
+
+
+def _dump(texts: Texts) -> bytes:
+    return json.dumps({name: text.decode() for name, text in texts.items()}, ensure_ascii=False).encode()
+
+
+def _load(stored: bytes) -> Texts:
+    return {name: text.encode() for name, text in json.loads(stored).items()}

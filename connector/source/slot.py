@@ -1,0 +1,218 @@
+"""The replication slot: its state, its making, the start of streaming.
+
+Contract: a slot is made once, without two_phase, with an exported snapshot; it is never dropped but for one that this
+connector made itself and whose snapshot did not finish. Everything that means a gap (slot gone, invalidated, of another
+cluster, moved on by somebody else) raises SourceError that says so; nothing is skipped (PostgreSQL sections 49.2, 54.19).
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import pq
+
+from connector.change.position import lsn_text, parse_lsn
+from connector.errors import SourceError, SourceUnavailable
+from connector.source.connection import command_error, connect_error
+
+_SLOT = """
+SELECT plugin, database, active_pid, confirmed_flush_lsn::text, restart_lsn::text, {wal_status}
+  FROM pg_replication_slots WHERE slot_name = %(slot)s
+"""
+_DROP = "SELECT pg_drop_replication_slot(%(slot)s)"
+
+# Transactions that slot creation would wait for (PostgreSQL section 49.2.1: it needs a consistent point).
+_OLD_TRANSACTIONS = """
+SELECT pid, coalesce(extract(epoch FROM now() - xact_start), 0)::int
+  FROM pg_stat_activity
+ WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() ORDER BY 2 DESC LIMIT 3
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotState:
+    """A row of pg_replication_slots. `lost`: WAL that it needs has been removed."""
+
+    plugin: str
+    database: str
+    active_pid: int | None
+    confirmed: int
+    lost: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SystemIdentity:
+    """IDENTIFY_SYSTEM: which cluster, and which branch of its history."""
+
+    system_id: str
+    timeline: int
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedSlot:
+    """A new slot: streaming starts at `consistent_point`, the snapshot shows exactly what was committed before it."""
+
+    consistent_point: int
+    snapshot: str
+
+
+def read_slot(connection: psycopg.Connection, slot: str, server_version: int) -> SlotState | None:
+    """The slot's state, None when there is no such slot."""
+    query = _SLOT.format(wal_status="wal_status" if server_version >= 130000 else "NULL")
+    row = connection.execute(query, {"slot": slot}).fetchone()  # type: ignore[arg-type]
+    if row is None:
+        return None
+    plugin, database, pid, confirmed, restart, wal_status = row
+    return SlotState(plugin, database, pid, parse_lsn(confirmed or "0/0"), wal_status == "lost" or restart is None)
+
+
+def require_usable(state: SlotState, slot: str, database: str, confirmed: int) -> None:
+    """SourceError unless streaming can go on from `confirmed`, the last LSN this connector told the server."""
+    if state.plugin != "pgoutput" or state.database != database:
+        raise _gap(slot, f"it belongs to {state.plugin} on database {state.database}", "choose another source.slot")
+    if state.lost:
+        raise _gap(
+            slot,
+            "PostgreSQL has removed WAL that it needs (max_slot_wal_keep_size), so changes are missing",
+            _attach_anew(slot),
+        )
+    if state.confirmed > confirmed:
+        raise _gap(
+            slot,
+            f"it stands at {lsn_text(state.confirmed)}, but this connector confirmed only {lsn_text(confirmed)}:"
+            " it was recreated or moved on by somebody else, so changes are missing",
+            _attach_anew(slot),
+        )
+
+
+def missing_slot(slot: str) -> SourceError:
+    """The slot is not there although this connector has streamed from it."""
+    return _gap(slot, "it does not exist any more, so changes since it was dropped are missing", _attach_anew(slot))
+
+
+def foreign_cluster(slot: str, known: SystemIdentity, found: SystemIdentity) -> SourceError:
+    """The DSN leads to another cluster or timeline than the one that was attached."""
+    return SourceError(
+        "resume from the replication slot",
+        slot,
+        f"the server is system {found.system_id} timeline {found.timeline}, "
+        f"the one attached was system {known.system_id} timeline {known.timeline} (restore, failover or another server)",
+        "point source.dsn to the server that was attached, or " + _attach_anew(slot),
+    )
+
+
+def drop_slot(connection: psycopg.Connection, slot: str) -> None:
+    """Drop a slot of our own making whose snapshot did not finish."""
+    try:
+        connection.execute("SET default_transaction_read_only = off")
+        connection.execute(_DROP, {"slot": slot})
+    except psycopg.Error as error:
+        raise command_error(
+            "drop the unfinished slot", slot, error, f"SELECT pg_drop_replication_slot('{slot}');"
+        ) from None
+
+
+def identify_system(replication: pq.abc.PGconn) -> SystemIdentity:
+    """Which cluster and timeline the replication connection talks to."""
+    row = _command(replication, "IDENTIFY_SYSTEM", "ask the server who it is", 10.0)
+    return SystemIdentity(row[0], int(row[1]))
+
+
+def create_slot(replication: pq.abc.PGconn, connection: psycopg.Connection, slot: str, timeout: float) -> CreatedSlot:
+    """Make the slot; it waits for transactions that are open now, at most `timeout` seconds, then leaves no slot."""
+    command = f'CREATE_REPLICATION_SLOT "{slot}" LOGICAL pgoutput EXPORT_SNAPSHOT'
+    try:
+        row = _command(replication, command, "create the replication slot", timeout)
+    except TimeoutError:
+        # The server drops a slot that is still being made when its connection goes.
+        replication.finish()
+        waiting = [f"pid {pid} for {age} s" for pid, age in connection.execute(_OLD_TRANSACTIONS).fetchall()]
+        raise SourceUnavailable(
+            "create the replication slot",
+            slot,
+            f"open transactions hold it up: {', '.join(waiting) or 'none seen any more'}",
+            "wait until they end, or end them with SELECT pg_terminate_backend(<pid>); no slot was left behind",
+        ) from None
+    return CreatedSlot(parse_lsn(row[1]), row[2])
+
+
+def start_streaming(replication: pq.abc.PGconn, slot: str, publication: str, server_version: int) -> None:
+    """START_REPLICATION from where the slot stands. SourceUnavailable while another process holds it."""
+    quoted = publication.replace('"', '""').replace("'", "''")
+    options = [("proto_version", "1"), ("publication_names", f'"{quoted}"')]
+    if server_version >= 140000:
+        options.append(("messages", "true"))
+    listed = ", ".join(f"{name} '{value}'" for name, value in options)
+    result = replication.exec_(f'START_REPLICATION SLOT "{slot}" LOGICAL 0/0 ({listed})'.encode())
+    if result.status != pq.ExecStatus.COPY_BOTH:
+        raise replication_error("start streaming", slot, result)
+
+
+def replication_error(operation: str, subject: str, result: pq.abc.PGresult) -> SourceError:
+    """What a failed replication command means."""
+    state = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
+    message = (result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or result.error_message).decode(errors="replace")
+    match state:
+        case "55006":  # object_in_use
+            return SourceUnavailable(operation, subject, message, "another capture is at work; this one waits")
+        case "42501":
+            return SourceError(operation, subject, message, "as a superuser: ALTER ROLE <role> WITH REPLICATION;")
+        case "53400":
+            return SourceError(
+                operation,
+                subject,
+                message,
+                "drop an unused slot, or raise max_replication_slots and restart PostgreSQL",
+            )
+        case "42704":
+            if "publication" in message:
+                return SourceError(
+                    operation,
+                    subject,
+                    f"{message}: the slot is older than the publication, so WAL before it cannot be decoded",
+                    _attach_anew(subject),
+                )
+            return missing_slot(subject)
+        case "55000":
+            return _gap(subject, message, _attach_anew(subject))
+        case "":
+            return connect_error(message, None)
+        case _ if state.startswith(("57P", "08")):
+            return SourceUnavailable(operation, subject, message, "PostgreSQL is stopping or starting; waiting for it")
+        case _:
+            return SourceError(operation, subject, message, "see PostgreSQL's log")
+
+
+def _command(replication: pq.abc.PGconn, command: str, operation: str, timeout: float) -> list[str]:
+    replication.send_query(command.encode())
+    deadline = time.monotonic() + timeout
+    while replication.is_busy():
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([replication.socket], [], [], left)[0]:
+            raise TimeoutError
+        try:
+            replication.consume_input()
+        except psycopg.OperationalError as error:
+            raise connect_error(str(error), None) from None
+    result = replication.get_result()
+    if result is None or result.status != pq.ExecStatus.TUPLES_OK:
+        assert result is not None
+        raise replication_error(operation, command.split('"')[1] if '"' in command else "the server", result)
+    row = [(result.get_value(0, index) or b"").decode() for index in range(result.nfields)]
+    while replication.get_result() is not None:
+        pass
+    return row
+
+
+def _gap(slot: str, cause: str, mend: str) -> SourceError:
+    return SourceError("resume from the replication slot", slot, cause, mend)
+
+
+def _attach_anew(slot: str) -> str:
+    return (
+        f"attach anew: SELECT pg_drop_replication_slot('{slot}'); then choose a new `name` (new log and state) and start;"
+        " what is in the log and the ledger stays safe"
+    )
