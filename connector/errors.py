@@ -8,6 +8,8 @@ unchanged can help; `retryable` is the one function that decides it. What is not
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 EXIT_OK = 0
 EXIT_LOST = 1
 """The command ran and found something wrong (a failed check, a lost event)."""
@@ -30,6 +32,24 @@ class ConnectorError(Exception):
 
 class ConfigError(ConnectorError):
     """The configuration or mapping cannot be used. `subject` is `file:line:column` where one is known."""
+
+
+class ConfigErrors(ConfigError):
+    """Everything that is wrong with a configuration, at once; `errors` has them one by one, never empty."""
+
+    def __init__(self, errors: Sequence[ConfigError]) -> None:
+        first = errors[0]
+        if len(errors) == 1:
+            super().__init__(first.operation, first.subject, first.cause, first.mend)
+        else:
+            told = "\n".join(f"{error.subject}: {error.cause}\n      → {error.mend}" for error in errors)
+            super().__init__(
+                first.operation,
+                first.subject.split(":", 1)[0],
+                f"{len(errors)} errors\n{told}",
+                "correct the lines shown; each says how",
+            )
+        self.errors = tuple(errors)
 
 
 class SourceError(ConnectorError):

@@ -66,7 +66,8 @@ class UserFacts:
 class Facts:
     """One dossier at one commit. `reached` are the milestones whose condition holds now.
 
-    missing: reference rows that were named by the dossier but are not there, e.g. `service (motcua.thu_tuc id=7)`.
+    missing: reference rows that are named by the dossier but are not there, e.g. `service: no row in motcua.thu_tuc`
+    (without the value that names it, which could be personal).
     """
 
     code_profile: str | None

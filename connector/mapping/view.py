@@ -1,0 +1,28 @@
+"""What the mapping sees of one dossier: its row, its child rows, the reference rows it names.
+
+The delivery state implements it; the mapping asks for nothing that `Plan.children` and `Plan.lookups` do not name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from connector.change.record import Row, Value
+
+
+class DossierView(Protocol):
+    """The rows of one dossier after one source transaction. Rows are in Debezium's representation, and only read."""
+
+    @property
+    def dossier(self) -> Row:
+        """The dossier's row."""
+
+    def children(self, table: str) -> Sequence[Row]:
+        """All rows of this dossier in a child table (`schema.table`), in order of their primary key."""
+
+    def reference(self, table: str, column: str, value: Value) -> Row | None:
+        """The row of a reference table whose `column` equals `value`, which is not NULL; None when there is none.
+
+        When several rows are equal, the one with the smallest primary key, so that the answer never wavers.
+        """
