@@ -4,15 +4,15 @@ Contract: connector.log.contract. Offsets are dense from 0. An append is one tra
 Fencing is twofold: a writer holds an exclusive lock on `<path>.lock` for life, so a second one is told to wait; and
 every append checks, in its own transaction, that no later writer has raised the generation, so a writer whose lock
 was lost (a deleted lock file, a file system without locks) adds nothing once it was superseded.
-Readers are woken at once by a writer of the same process and look every 2 to 10 ms for another process's commits.
+Readers are woken at once by a writer of the same process and look every 2 to 20 ms for another process's commits.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from time import monotonic
@@ -36,8 +36,9 @@ from connector.log.embedded_file import (
 )
 
 _SHORTEST_WAIT: Final = 0.002
-_LONGEST_WAIT: Final = 0.010
-"""Seconds between two looks for another process's commits; the idler the log, the longer (0.1 % of a core at most)."""
+_LONGEST_WAIT: Final = 0.020
+"""Seconds between two looks for another process's commits: the longer the log was idle, the longer the wait. An
+idle log costs about a hundredth of a core."""
 
 _INSERT: Final = "INSERT INTO records (partition, offset, key, value) VALUES (?, ?, ?, ?)"
 _LAST: Final = "SELECT offset, value FROM records WHERE partition = ? ORDER BY offset DESC LIMIT 1"
@@ -62,6 +63,7 @@ class EmbeddedWriter:
         self._bell = bell_of(path)
         self._connection: sqlite3.Connection | None = None
         self._lock: WriterLock | None = None
+        self._failure: LogError | None = None
         self._identity: tuple[int, int] | None = None
         self._generation = 0
         self._next: dict[int, int] = {}
@@ -112,17 +114,11 @@ class EmbeddedWriter:
     def register(self, schema: str) -> int:
         """See the contract."""
         fingerprint = sha256(schema.encode()).hexdigest()
-        connection = self._begin("register a schema")
-        try:
-            with reported("register a schema", self._path):
-                row = connection.execute(_SCHEMA_ID, (fingerprint,)).fetchone()
-                if row is None:
-                    row = (connection.execute(_ADD_SCHEMA, (schema, fingerprint)).lastrowid,)
-                connection.execute("COMMIT")
-                return int(row[0])
-        except LogError:
-            self.close()
-            raise
+        with self._transaction("register a schema") as connection:
+            row = connection.execute(_SCHEMA_ID, (fingerprint,)).fetchone()
+            if row is None:
+                row = (connection.execute(_ADD_SCHEMA, (schema, fingerprint)).lastrowid,)
+        return int(row[0])
 
     def append(self, entries: Sequence[Entry]) -> None:
         """See the contract."""
@@ -134,45 +130,40 @@ class EmbeddedWriter:
             offset = following[partition]
             following[partition] = offset + 1
             rows.append((partition, offset, key, value))
-        connection = self._begin("append to the log")
-        try:
-            with reported("append to the log", self._path):
-                connection.executemany(_INSERT, rows)
-                connection.execute("COMMIT")
-        except LogError:
-            # What a failed sync left behind is unknown to us; only a new writer's look at the file tells.
-            self.close()
-            raise
+        with self._transaction("append to the log") as connection:
+            connection.executemany(_INSERT, rows)
         self._next = following
         self._bell.ring()
 
-    def _begin(self, operation: str) -> sqlite3.Connection:
-        """Begin a transaction in which this writer is still the latest."""
+    @contextmanager
+    def _transaction(self, operation: str) -> Iterator[sqlite3.Connection]:
+        """A transaction in which this writer is still the latest; synced when it ends.
+
+        A failure ends the writer: what a failed sync left behind, only a new writer's look at the file tells.
+        """
         connection = self._connection
         if connection is None:
-            raise LogUnavailable(
-                operation,
-                str(self._path),
-                "this writer is closed",
-                "open a new writer; it reads the tails again",
+            raise self._failure or LogUnavailable(
+                operation, str(self._path), "this writer is not open", "open a writer"
             )
         try:
             with reported(operation, self._path):
                 if identity(self._path) != self._identity:
                     raise moved_away(operation, self._path)
                 connection.execute("BEGIN IMMEDIATE")
-                generation = meta(connection, "generation")
-            if generation != self._generation:
-                raise LogError(
-                    operation,
-                    str(self._path),
-                    "fenced: a later capture has taken over this log",
-                    "run one capture per log; stop this one, the other goes on where it was",
-                )
-        except LogError:
+                if meta(connection, "generation") != self._generation:
+                    raise LogError(
+                        operation,
+                        str(self._path),
+                        "fenced: a later capture has taken over this log",
+                        "run one capture per log; stop this one, the other goes on where it was",
+                    )
+                yield connection
+                connection.execute("COMMIT")
+        except BaseException as error:
+            self._failure = error if isinstance(error, LogError) else None
             self.close()
             raise
-        return connection
 
     def close(self) -> None:
         """See the contract. An open transaction is rolled back."""
@@ -255,7 +246,7 @@ class EmbeddedReader:
                     if identity(self._path) != self._identity:
                         raise moved_away("read the log", self._path)
                     return []
-                pause = min(max((now - self._busy_at) / 20, _SHORTEST_WAIT), _LONGEST_WAIT)
+                pause = min(max((now - self._busy_at) / 50, _SHORTEST_WAIT), _LONGEST_WAIT)
                 self._bell.wait(rings, min(pause, deadline - now))
 
     def _read(self, limit: int) -> list[Record]:

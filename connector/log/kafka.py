@@ -1,0 +1,265 @@
+"""The change log in Apache Kafka (brokers 2.5 and later).
+
+Contract: connector.log.contract. An append is one Kafka transaction with acks=all; its fencing is the
+`transactional.id` `<name>.capture`: `open` calls `init_transactions` before it reads the tails, which ends an older
+writer's transaction and makes its broker refuse whatever it still sends. A failed append ends the writer.
+Readers read committed, from offsets they are given, and stop with LogError where the log does not hold them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from connector.errors import LogError, LogUnavailable
+from connector.log.contract import Durability, Entry, Record
+from connector.log.kafka_cluster import Cluster, Deadline, Patience, error_of
+from connector.log.kafka_scan import last_values, read_to_end
+from connector.log.kafka_topics import Topics, changes_topic, schemas_topic
+from connector.settings import KafkaSettings
+
+_FETCH_WAIT_MS: Final = 500
+"""How long the broker holds an unanswered fetch; it answers at once when a transaction commits."""
+_PROBE: Final = 1.0
+"""Seconds given to a broker to show that it is back, each time a poll found nothing while brokers were away."""
+_ABORT: Final = 2.0
+"""Seconds given to the abort of a failed append; if it fails too, the next writer's `open` aborts it."""
+
+
+class KafkaWriter:
+    """The one writer of a log in Kafka."""
+
+    def __init__(self, name: str, partitions: int, settings: KafkaSettings, patience: Patience | None = None) -> None:
+        """LogError for settings that cannot be used. Touches no network; `open` does."""
+        self.partitions = partitions
+        self._name = name
+        self._topic = changes_topic(name)
+        self._cluster = Cluster(settings, patience or Patience())
+        self._producer: Producer | None = None
+        self._failure: LogError | None = None
+        self._ids: dict[str, int] = {}
+
+    @cached_property
+    def durability(self) -> Durability:
+        """See the contract."""
+        return Topics(self._cluster).durability(self._name)
+
+    def open(self) -> Mapping[int, bytes]:
+        """See the contract. LogUnavailable when Kafka is away; LogError when topics or settings do not fit."""
+        topics = Topics(self._cluster)
+        topics.ensure(self._name, self.partitions)
+        producer = self._producer = self._cluster.producer(f"{self._name}.capture")
+        try:
+            producer.init_transactions(self._cluster.patience.connect)
+        except KafkaException as error:
+            raise self._spent("fence earlier writers", error) from error
+        try:
+            group = f"{self._name}.capture"
+            known = _schemas(topics, self._cluster, self._name, group)
+            self._ids = {text: number for number, text in known.items()}
+            return last_values(self._cluster, group, self._topic, topics.bounds(self._topic, self.partitions))
+        except LogError:
+            self.close()
+            raise
+
+    def register(self, schema: str) -> int:
+        """See the contract. The caller is the one writer, so the next free number is ours."""
+        known = self._ids.get(schema)
+        if known is not None:
+            return known
+        number = max(self._ids.values(), default=0) + 1
+        self._write("register a schema", schemas_topic(self._name), [Entry(0, b"%d" % number, schema.encode())])
+        self._ids[schema] = number
+        return number
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """See the contract."""
+        if entries:
+            self._write("append to the log", self._topic, entries)
+
+    def _write(self, operation: str, topic: str, entries: Sequence[Entry]) -> None:
+        producer = self._producer
+        if producer is None:
+            raise self._failure or LogUnavailable(operation, topic, "this writer is not open", "open a writer")
+        # A failed delivery makes the transaction fail its commit, so no report is asked for record by record.
+        try:
+            producer.begin_transaction()
+            produce = producer.produce
+            for partition, key, value in entries:
+                try:
+                    produce(topic, value, key, partition)
+                except BufferError:
+                    self._make_room(producer, topic, Entry(partition, key, value))
+            producer.commit_transaction(self._cluster.patience.append)
+        except KafkaException as error:
+            raise self._spent(operation, error) from error
+
+    def _make_room(self, producer: Producer, topic: str, entry: Entry) -> None:
+        """Produce once the client's queue has room; bounded, because every queued message times out."""
+        while True:
+            producer.poll(0.01)
+            with suppress(BufferError):
+                producer.produce(topic, entry.value, entry.key, entry.partition)
+                return
+
+    def _spent(self, operation: str, exception: KafkaException) -> LogError:
+        """End this writer; the error that tells why."""
+        error = error_of(exception)
+        producer = self._producer
+        if producer is not None:
+            producer.poll(0)
+            if error.txn_requires_abort():
+                with suppress(KafkaException):
+                    producer.abort_transaction(_ABORT)
+        self.close()
+        self._failure = self._cluster.explain(operation, self._topic, error)
+        return self._failure
+
+    def close(self) -> None:
+        """See the contract. An open transaction is left to the next writer, or to its timeout."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            with suppress(KafkaException, RuntimeError):
+                producer.purge()
+                producer.flush(0)
+
+
+class KafkaReader:
+    """Reads a log in Kafka."""
+
+    def __init__(self, name: str, settings: KafkaSettings, patience: Patience | None = None) -> None:
+        """Connect. LogUnavailable when Kafka is away or capture has not made the topic yet."""
+        self._name = name
+        self._topic = changes_topic(name)
+        self._cluster = Cluster(settings, patience or Patience())
+        self._topics = Topics(self._cluster)
+        topic = self._topics.find([self._topic]).get(self._topic)
+        if topic is None:
+            raise LogUnavailable(
+                "read the log",
+                self._topic,
+                "there is no such topic yet",
+                "start `emc-cdc capture`, which makes it; check name: and log.kafka.brokers if it runs already",
+            )
+        self.partitions = topic.partitions
+        self._consumer: Consumer = self._cluster.consumer(f"{name}.reader", _FETCH_WAIT_MS)
+        self._starts: dict[int, int] = {}
+        self._reached: dict[int, int] = {}
+        self._failure: LogError | None = None
+        self._away: Deadline | None = None
+        self._schemas: dict[int, str] = {}
+
+    @cached_property
+    def durability(self) -> Durability:
+        """See the contract."""
+        return self._topics.durability(self._name)
+
+    def assign(self, offsets: Mapping[int, int]) -> None:
+        """See the contract."""
+        unknown = [partition for partition in offsets if not 0 <= partition < self.partitions]
+        if unknown:
+            raise LogError(
+                "read the log",
+                self._topic,
+                f"it has no partition {unknown[0]}, only 0 to {self.partitions - 1}",
+                f"set log.partitions to {self.partitions}",
+            )
+        self._starts = dict(offsets)
+        self._reached = {}
+        self._failure = None
+        self._consumer.assign([TopicPartition(self._topic, p, offset) for p, offset in offsets.items()])
+
+    def poll(self, timeout: float, limit: int) -> list[Record]:
+        """See the contract. LogUnavailable when no broker answered for `Patience.connect`."""
+        deadline = Deadline(timeout)
+        while True:
+            if self._failure is not None:
+                raise self._failure
+            message = self._consumer.poll(deadline.left())
+            if message is not None:
+                records = self._take(message)
+                if limit > 1:
+                    # `consume` alone would wait for the last of `limit` records.
+                    for each in self._consumer.consume(limit - 1, 0):
+                        records += self._take(each)
+                if records:
+                    self._away = None
+                    self._cluster.heard_from()
+                    return records
+            if deadline.left() == 0 and self._failure is None:
+                self._look_for_brokers()
+                return []
+
+    def _take(self, message: Message) -> list[Record]:
+        partition, offset = message.partition(), message.offset()
+        assert partition is not None
+        assert offset is not None
+        error = message.error()
+        if error is None:
+            return [Record(partition, offset, message.key() or b"", message.value() or b"")]
+        if error.code() == KafkaError._PARTITION_EOF:
+            self._reached[partition] = offset
+        elif not error.retriable() and error.code() != KafkaError._ALL_BROKERS_DOWN:
+            # Kept for the next poll: records of this one are already out of librdkafka's hands.
+            self._failure = self._cluster.explain("read the log", f"{self._topic}, partition {partition}", error)
+        return []
+
+    def _look_for_brokers(self) -> None:
+        """librdkafka reconnects for ever and says nothing; an operator wants to hear of it."""
+        if self._cluster.trouble is None:
+            self._away = None
+            return
+        if self._away is None:
+            self._away = Deadline(self._cluster.patience.connect)
+        try:
+            self._consumer.list_topics(self._topic, _PROBE)
+        except KafkaException as error:
+            if self._away.left() == 0:
+                raise self._cluster.explain("read the log", self._topic, error_of(error)) from error
+        else:
+            self._away = None
+            self._cluster.heard_from()
+
+    def ends(self) -> Mapping[int, int]:
+        """See the contract: the last stable offsets. One request to each broker."""
+        return self._topics.ends(self._topic, self.partitions)
+
+    def positions(self) -> Mapping[int, int]:
+        """See the contract."""
+        places = self._consumer.position([TopicPartition(self._topic, p) for p in self._starts])
+        return {
+            place.partition: max(place.offset, self._starts[place.partition], self._reached.get(place.partition, 0))
+            for place in places
+        }
+
+    def schema(self, schema_id: int) -> str:
+        """See the contract. An id not seen before costs one reading of the schemas topic, which is short."""
+        if schema_id not in self._schemas:
+            self._schemas = _schemas(self._topics, self._cluster, self._name, f"{self._name}.reader")
+        try:
+            return self._schemas[schema_id]
+        except KeyError:
+            raise LogError(
+                "read the log",
+                schemas_topic(self._name),
+                f"there is no schema {schema_id}, but a record that names it",
+                "the schemas topic was emptied or belongs to another log: restore it, or choose another name: and"
+                " take a new snapshot",
+            ) from None
+
+    def close(self) -> None:
+        """See the contract."""
+        with suppress(KafkaException, RuntimeError):
+            self._consumer.close()
+
+
+def _schemas(topics: Topics, cluster: Cluster, name: str, group: str) -> dict[int, str]:
+    """Every schema of the log by its id; compaction may leave a schema twice, never change it."""
+    topic = schemas_topic(name)
+    first, _ = topics.bounds(topic, 1)[0]
+    records = read_to_end(cluster, group, topic, {0: first})
+    return {int(record.key() or b""): (record.value() or b"").decode() for record in records}

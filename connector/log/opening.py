@@ -1,0 +1,24 @@
+"""Chooses the backend that the settings name."""
+
+from __future__ import annotations
+
+from connector.log.contract import LogReader, LogWriter
+from connector.log.embedded import EmbeddedReader, EmbeddedWriter
+from connector.log.kafka import KafkaReader, KafkaWriter
+from connector.settings import EmbeddedSettings, Settings
+
+
+def open_writer(settings: Settings) -> LogWriter:
+    """The log's writer, whose `open` is still to be called. LogError for settings that cannot be used."""
+    log = settings.log
+    if log.kafka is not None:
+        return KafkaWriter(settings.name, log.partitions, log.kafka)
+    return EmbeddedWriter((log.embedded or EmbeddedSettings()).path, log.partitions)
+
+
+def open_reader(settings: Settings) -> LogReader:
+    """A reader of the log, connected. LogUnavailable while the log is not there yet or cannot be reached."""
+    log = settings.log
+    if log.kafka is not None:
+        return KafkaReader(settings.name, log.kafka)
+    return EmbeddedReader((log.embedded or EmbeddedSettings()).path)
