@@ -56,7 +56,7 @@ class KeyedIndex:
         self.path = path
         self._reader = _connect(path)
         self._writer = _connect(path)
-        self._inserted = IndexChanges()
+        self._ready = IndexChanges()
         self._changed = IndexChanges()
         self._in_flight: deque[IndexChanges] = deque()
         self._cache: dict[bytes, bytes] = {}
@@ -65,7 +65,7 @@ class KeyedIndex:
 
     def dossier_of(self, child: bytes) -> bytes | None:
         """The dossier key of a child row, NO_DOSSIER, or None when the row is unknown."""
-        for changes in (self._changed, self._inserted, *reversed(self._in_flight)):
+        for changes in (self._changed, self._ready, *reversed(self._in_flight)):
             if child in changes.children:
                 return changes.children[child]
         cached = self._cache.get(child)
@@ -76,7 +76,7 @@ class KeyedIndex:
 
     def texts_of(self, key: bytes) -> Texts:
         """The remembered texts of a row's columns; empty when there are none."""
-        for changes in (self._changed, self._inserted, *reversed(self._in_flight)):
+        for changes in (self._changed, self._ready, *reversed(self._in_flight)):
             if key in changes.toasted:
                 return changes.toasted[key] or {}
         row = self._reader.execute("SELECT texts FROM toasted WHERE key = ?", (key,)).fetchone()
@@ -85,12 +85,12 @@ class KeyedIndex:
     def put_child(self, key: bytes, dossier: bytes, inserted: bool) -> None:
         """Remember a child's dossier."""
         fresh = inserted and key not in self._changed.children
-        (self._inserted if fresh else self._changed).children[key] = dossier
+        (self._ready if fresh else self._changed).children[key] = dossier
 
     def put_texts(self, key: bytes, texts: Texts, inserted: bool) -> None:
         """Remember a big row's texts."""
         fresh = inserted and key not in self._changed.toasted
-        (self._inserted if fresh else self._changed).toasted[key] = texts
+        (self._ready if fresh else self._changed).toasted[key] = texts
 
     def forget_child(self, key: bytes) -> None:
         """The child row is gone."""
@@ -100,14 +100,16 @@ class KeyedIndex:
         """The row is gone, or is not big any more."""
         self._changed.toasted[key] = None
 
-    def take(self, committed: bool) -> IndexChanges:
-        """What the next batch saves: everything at a commit, else only what was inserted."""
-        taken = self._inserted
-        self._inserted = IndexChanges()
-        if committed and self._changed:
-            taken.children |= self._changed.children
-            taken.toasted |= self._changed.toasted
-            self._changed = IndexChanges()
+    def committed(self) -> None:
+        """The transaction that is being read has ended: all its changes may be saved."""
+        self._ready.children |= self._changed.children
+        self._ready.toasted |= self._changed.toasted
+        self._changed = IndexChanges()
+
+    def take(self) -> IndexChanges:
+        """What the next batch saves."""
+        taken = self._ready
+        self._ready = IndexChanges()
         self._in_flight.append(taken)
         return taken
 
@@ -160,7 +162,7 @@ class KeyedIndex:
             self._writer.execute("DELETE FROM child")
             self._writer.execute("DELETE FROM toasted")
             self._writer.execute("DELETE FROM meta WHERE name <> 'format'")
-        self._inserted, self._changed = IndexChanges(), IndexChanges()
+        self._ready, self._changed = IndexChanges(), IndexChanges()
         self._in_flight.clear()
         self._cache.clear()
 

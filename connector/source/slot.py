@@ -1,8 +1,9 @@
 """The replication slot: its state, its making, the start of streaming.
 
 Contract: a slot is made once, without two_phase, with an exported snapshot; it is never dropped but for one that this
-connector made itself and whose snapshot did not finish. Everything that means a gap (slot gone, invalidated, of another
-cluster, moved on by somebody else) raises SourceError that says so; nothing is skipped (PostgreSQL sections 49.2, 54.19).
+connector made itself and whose snapshot did not finish. Everything that means a gap (slot gone, invalidated, of
+another cluster, moved on by somebody else) raises SourceError that says so; nothing is skipped (PostgreSQL sections
+49.2 and 54.19).
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class CreatedSlot:
 def read_slot(connection: psycopg.Connection, slot: str, server_version: int) -> SlotState | None:
     """The slot's state, None when there is no such slot."""
     query = _SLOT.format(wal_status="wal_status" if server_version >= 130000 else "NULL")
-    row = connection.execute(query, {"slot": slot}).fetchone()  # type: ignore[arg-type]
+    row = connection.execute(query, {"slot": slot}).fetchone()
     if row is None:
         return None
     plugin, database, pid, confirmed, restart, wal_status = row
@@ -99,7 +100,8 @@ def foreign_cluster(slot: str, known: SystemIdentity, found: SystemIdentity) -> 
         "resume from the replication slot",
         slot,
         f"the server is system {found.system_id} timeline {found.timeline}, "
-        f"the one attached was system {known.system_id} timeline {known.timeline} (restore, failover or another server)",
+        f"the one attached was system {known.system_id} timeline {known.timeline}"
+        " (a restore, a failover or another server)",
         "point source.dsn to the server that was attached, or " + _attach_anew(slot),
     )
 
@@ -213,6 +215,6 @@ def _gap(slot: str, cause: str, mend: str) -> SourceError:
 
 def _attach_anew(slot: str) -> str:
     return (
-        f"attach anew: SELECT pg_drop_replication_slot('{slot}'); then choose a new `name` (new log and state) and start;"
-        " what is in the log and the ledger stays safe"
+        f"attach anew: SELECT pg_drop_replication_slot('{slot}'); then choose a new `name` (a new log and state)"
+        " and start; what is in the log and the ledger stays safe"
     )

@@ -1,0 +1,707 @@
+"""pgoutput messages and snapshot rows → log entries.
+
+Contract: `feed` takes the bytes of one XLogData message (padded with `decode.transcoder.PADDING`); entries gather until
+`take` hands them over. Within a partition, entries stand in commit order; each carries `(epoch, commit_lsn, ordinal,
+sub)`; the last of a transaction in each partition is marked. What a partition already has (position at or below its
+tail) is not made again. Pure but for the keyed index and `register`, which it is given; time is given as a function.
+
+This is the hot path: one row is one pass of generated code and one join, without objects. The readable equal is
+`decode.messages.parse` with `change.encoding.Encoder`; tests/source/test_assembler.py holds them together.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from connector.change.columntype import Kind, column_type
+from connector.change.encoding import Context, Encoder
+from connector.change.envelope import (
+    CONNECTOR,
+    ENVELOPE_VERSION,
+    message_key,
+    message_schema,
+    table_schema,
+    truncate_key,
+)
+from connector.change.partitioner import partitioner
+from connector.change.position import Position
+from connector.change.record import Op
+from connector.change.selection import Role, Selection
+from connector.change.shape import Column, Shape
+from connector.errors import SourceError
+from connector.log.contract import Entry
+from connector.source.catalog import CatalogTable
+from connector.source.decode.messages import (
+    UNCHANGED,
+    Begin,
+    Commit,
+    Field,
+    Message,
+    Relation,
+    RelationColumn,
+    Truncate,
+    parse,
+    read_tuple,
+    violation,
+)
+from connector.source.decode.transcoder import PADDING, Transcoder, compile_transcoder, text_bytes, zigzag
+from connector.source.index import NO_DOSSIER, IndexChanges, KeyedIndex, Texts
+from connector.source.protocol import PAYLOAD, payload_lsn
+
+OWN_PREFIX = "emc-cdc."
+"""Logical messages of other prefixes are somebody else's business and are not kept (promise 5)."""
+
+# Offsets in an XLogData message of a row: type byte, relation oid, row marker, tuple.
+_OID: Final = PAYLOAD + 1
+_MARKER: Final = PAYLOAD + 5
+_TUPLE: Final = PAYLOAD + 6
+_NEW: Final = 0x4E
+_KEY: Final = 0x4B
+_OLD: Final = 0x4F
+
+_TOASTABLE = frozenset((Kind.TEXT, Kind.BYTES, Kind.VARIABLE_DECIMAL, Kind.DECIMAL))
+# Types whose stored form is never more than eight bytes longer than their text.
+_SIMPLE = frozenset(
+    (16, 17, 20, 21, 23, 25, 26, 700, 701, 1042, 1043, 1082, 1083, 1114, 1184, 1700, 2950, 114, 142, 18, 19)
+)
+_TOAST_POINTER = 18
+"""A value shorter than a TOAST pointer is never moved out (PostgreSQL section 65.2)."""
+_TOAST_ROW = 1900
+"""PostgreSQL moves values out of rows above about 2 kB; a margin below it."""
+
+_ZERO = b"\0"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What is handed over to the log at once.
+
+    end_lsn: end of the last whole transaction in it (0 when it ends inside the first); commit_* of the same.
+    """
+
+    entries: Sequence[Entry]
+    index: IndexChanges
+    transactions: int
+    changes: int
+    end_lsn: int
+    commit_lsn: int
+    commit_time_us: int
+    size: int
+
+
+class _Table:
+    """Everything about one relation that a row needs."""
+
+    __slots__ = (
+        "create_head",
+        "delete_head",
+        "encoder",
+        "index_children",
+        "kept",
+        "key_names",
+        "key_prefix",
+        "key_quoted",
+        "name",
+        "order",
+        "role",
+        "serial",
+        "shape",
+        "source",
+        "toast_at",
+        "toastable",
+        "transcoder",
+        "update_head",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        database: str,
+        shape: Shape,
+        role: Role,
+        columns: Sequence[RelationColumn],
+        link: str | None,
+        schema_id: int,
+        schema: str,
+    ) -> None:
+        self.name = shape.full_name
+        self.shape = shape
+        self.role = role
+        self.transcoder: Transcoder = compile_transcoder([column.name for column in columns], shape, link)
+        header = b"\0" + schema_id.to_bytes(4, "big")
+        self.create_head = header + b"\0\2"  # before: null, after: a row
+        self.update_head = header + b"\2"  # before: a row
+        self.delete_head = header + b"\2"
+        self.encoder = Encoder(schema_id, schema)
+        self.source = b"".join(
+            text_bytes(text.encode())
+            for text in (ENVELOPE_VERSION, CONNECTOR, name, database, shape.schema, shape.table)
+        )
+        self.key_prefix = b"[" + json.dumps(shape.full_name, ensure_ascii=False).encode() + b","
+        self.key_quoted = True
+        names = [column.name for column in columns]
+        self.kept = [names.index(column.name) for column in shape.columns]
+        self.key_names = {column.name for column in shape.key}
+        self.toastable = [
+            column.name
+            for column in shape.columns
+            if not column.key and column_type(column.type_oid, column.typmod).kind in _TOASTABLE
+        ]
+        self.index_children = role is Role.CHILD
+        margin = _TOAST_ROW - 5 * len(columns)
+        if any(column.type_oid not in _SIMPLE for column in columns):
+            margin //= 8  # arrays, jsonb and the like can be stored several times larger than they print
+        self.toast_at = PAYLOAD + max(margin, 64) if self.toastable else 1 << 62
+        self.order = 0
+        self.serial = -1
+
+
+class Assembler:
+    """See the module's contract. Used from the capture thread only.
+
+    catalog: the captured tables; register: Avro schema text → id; tails: last position of each non-empty partition.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        database: str,
+        epoch: int,
+        selection: Selection,
+        catalog: Mapping[str, CatalogTable],
+        partitions: int,
+        tails: Mapping[int, Position],
+        index: KeyedIndex,
+        register: Callable[[str], int],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._name = name
+        self._database = database
+        self.epoch = epoch
+        self._selection = selection
+        self._catalog = catalog
+        self._partitions = partitions
+        self._all = range(partitions)
+        self._tails = dict(tails)
+        self._highest = max(tails.values(), default=Position(0, 0, 0))
+        self._index = index
+        self._register = register
+        self._now_ms = now_ms
+        self._partition_of = partitioner(partitions)
+        self._tables: dict[bytes, _Table | None] = {}
+        self._messages: Encoder | None = None
+        # The batch
+        self._entries: list[Entry] = []
+        self._last: dict[int, int] = {}
+        self.size = 0
+        self._transactions = 0
+        self._changes = 0
+        self._end_lsn = 0
+        self._done_lsn = 0
+        self._done_time_us = 0
+        # The transaction
+        self.in_transaction = False
+        self._serial = 0
+        self._commit_lsn = 0
+        self._commit_time_us = 0
+        self._xid = 0
+        self._ordinal = 0
+        self._replaying = False
+        self._opened = False
+        self._context = b""
+        self._ends: tuple[bytes, bytes, bytes] = (b"", b"", b"")
+
+    # -- the stream --------------------------------------------------------------------------------------------------
+
+    def feed(self, data: bytes) -> int:
+        """One padded XLogData message. Returns the end LSN when it was a commit, else 0."""
+        match data[PAYLOAD]:
+            case 0x49:  # I
+                self._insert(data)
+            case 0x55:  # U
+                self._update(data)
+            case 0x44:  # D
+                self._delete(data)
+            case 0x42:  # B
+                self._begin(data)
+            case 0x43:  # C
+                return self._commit(data)
+            case 0x52:  # R
+                self._relation(data)
+            case 0x54:  # T
+                self._truncate(data)
+            case 0x4D:  # M
+                self._message(data)
+            case 0x59 | 0x4F:  # Y, O: nothing depends on them
+                parse(data[PAYLOAD : -len(PADDING)])
+            case other:
+                raise violation(f"a message of unknown type {chr(other)!r}")
+        return 0
+
+    def take(self) -> Batch | None:
+        """Hand over what has gathered; None when there is nothing.
+
+        Inside a transaction the last entry of each partition stays here, because it may turn out to be the last.
+        """
+        entries = self._entries
+        if self.in_transaction:
+            held = sorted(self._last.values())
+            kept = [entries[at] for at in held]
+            if len(held) == len(entries) and not self._end_lsn:
+                return None
+            for at in reversed(held):
+                del entries[at]
+            self._last = {entry.partition: at for at, entry in enumerate(kept)}
+            self._entries = kept
+        elif not self._end_lsn and not entries:
+            return None
+        else:
+            self._entries = []
+        batch = Batch(
+            entries,
+            self._index.take(),
+            self._transactions,
+            self._changes,
+            self._end_lsn,
+            self._done_lsn,
+            self._done_time_us,
+            self.size,
+        )
+        self.size = 0
+        self._transactions = self._changes = self._end_lsn = 0
+        return batch
+
+    def _begin(self, data: bytes) -> None:
+        begin = parse(data[PAYLOAD : -len(PADDING)])
+        assert isinstance(begin, Begin)
+        if self.in_transaction:
+            raise violation("a transaction begins inside another")
+        self.in_transaction = True
+        self._serial += 1
+        self._commit_lsn = begin.commit_lsn
+        self._commit_time_us = begin.commit_time_us
+        self._xid = begin.xid
+        self._ordinal = 0
+        self._opened = False
+        self._last.clear()
+        self._replaying = (self.epoch, begin.commit_lsn) <= self._highest[:2]
+
+    def _commit(self, data: bytes) -> int:
+        commit = parse(data[PAYLOAD : -len(PADDING)])
+        assert isinstance(commit, Commit)
+        if not self.in_transaction or commit.commit_lsn != self._commit_lsn:
+            raise violation("a commit does not belong to the transaction that is open")
+        entries = self._entries
+        for at in self._last.values():
+            partition, key, value = entries[at]
+            entries[at] = Entry(partition, key, value[:-1] + b"\1")
+        self._last.clear()
+        self._index.committed()
+        self.in_transaction = False
+        self._transactions += 1
+        self._end_lsn = commit.end_lsn
+        self._done_lsn = commit.commit_lsn
+        self._done_time_us = commit.commit_time_us
+        return commit.end_lsn
+
+    def _table(self, data: bytes) -> _Table | None:
+        self._ordinal += 1
+        try:
+            return self._tables[data[_OID:_MARKER]]
+        except KeyError:
+            raise violation("a row of a relation that was never described") from None
+
+    def _insert(self, data: bytes) -> None:
+        table = self._table(data)
+        if table is None:
+            return
+        if data[_MARKER] != _NEW:
+            raise violation("an insert without a new row")
+        made = table.transcoder.tuple_row(data, _TUPLE) if len(data) < table.toast_at else None
+        if made is None:
+            row, key, link = self._big_row(table, data, _TUPLE, None, None, True)
+        else:
+            row, key, link, _ = made
+        self._create(table, data, row, key, link, 0, True)
+
+    def _update(self, data: bytes) -> None:
+        table = self._table(data)
+        if table is None:
+            return
+        marker = data[_MARKER]
+        at = _TUPLE
+        old_row = old_key = old_link = None
+        old_fields: tuple[Field, ...] | None = None
+        if marker != _NEW:
+            if marker not in (_KEY, _OLD):
+                raise violation("an update without a new row")
+            old = table.transcoder.tuple_row(data, at)
+            if old is None:
+                raise violation("an old row with an unchanged value")
+            old_row, old_key, old_link, end = old
+            if marker == _OLD:
+                old_fields, _ = read_tuple(data, at)
+            if data[end] != _NEW:
+                raise violation("an update without a new row")
+            at = end + 1
+        made = table.transcoder.tuple_row(data, at) if len(data) < table.toast_at else None
+        if made is None:
+            row, key, link = self._big_row(table, data, at, old_key, old_fields, False)
+        else:
+            row, key, link, _ = made
+        record_key = table.key_prefix + key + b"]"
+        if old_key is not None and old_key != key:
+            # The primary key changed: another row, as Debezium tells it.
+            assert old_row is not None
+            self._remove(table, data, old_row, old_key, old_link if marker == _OLD else None, 0)
+            self._create(table, data, row, key, link, 1, False)
+            return
+        if table.index_children:
+            known = self._index.dossier_of(record_key)
+            dossier = link if link is not None else NO_DOSSIER
+            if known != dossier:
+                # The child moved to another dossier: gone there, new here (DESIGN section 3).
+                gone = old_row if old_row is not None else self._key_row(table, key)
+                self._remove(table, data, gone, key, old_link if marker == _OLD else None, 0)
+                self._create(table, data, row, key, link, 1, False)
+                return
+        before = old_row if marker == _OLD else None
+        self._emit(table, data, self._targets(table, key, link), record_key, before, row, 1, 0)
+
+    def _delete(self, data: bytes) -> None:
+        table = self._table(data)
+        if table is None:
+            return
+        marker = data[_MARKER]
+        old = table.transcoder.tuple_row(data, _TUPLE) if marker in (_KEY, _OLD) else None
+        if old is None:
+            raise violation("a delete without an old row")
+        row, key, link, _ = old
+        self._remove(table, data, row, key, link if marker == _OLD else None, 0)
+
+    def _create(
+        self, table: _Table, data: bytes, row: bytes, key: bytes, link: bytes | None, sub: int, inserted: bool
+    ) -> None:
+        record_key = table.key_prefix + key + b"]"
+        if table.index_children:
+            self._index.put_child(record_key, link if link is not None else NO_DOSSIER, inserted)
+        self._emit(table, data, self._targets(table, key, link), record_key, None, row, 0, sub)
+
+    def _remove(self, table: _Table, data: bytes, row: bytes, key: bytes, link: bytes | None, sub: int) -> None:
+        record_key = table.key_prefix + key + b"]"
+        if table.index_children:
+            if link is None:
+                known = self._index.dossier_of(record_key)
+                link = known or None  # unknown and NO_DOSSIER alike go to every partition
+            self._index.forget_child(record_key)
+        if table.toastable:
+            self._index.forget_texts(record_key)
+        self._emit(table, data, self._targets(table, key, link), record_key, row, None, 2, sub)
+
+    def _targets(self, table: _Table, key: bytes, link: bytes | None) -> Sequence[int]:
+        match table.role:
+            case Role.DOSSIER:
+                raw = key[1:-1]
+                return (self._partition_of(json.loads(key).encode() if b"\\" in raw else raw),)
+            case Role.CHILD if link is not None:
+                return (self._partition_of(link),)
+            case _:
+                return self._all
+
+    def _emit(
+        self,
+        table: _Table,
+        data: bytes,
+        targets: Sequence[int],
+        record_key: bytes,
+        before: bytes | None,
+        after: bytes | None,
+        op: int,
+        sub: int,
+    ) -> None:
+        if not self._opened:
+            self._open()
+        if table.serial != self._serial:
+            table.serial = self._serial
+            table.order = 0
+        table.order += 1
+        ordinal = zigzag(self._ordinal)
+        if after is None:
+            assert before is not None
+            head = (table.delete_head, before, b"\0")
+        elif before is None:
+            head = (table.create_head, after, b"")
+        else:
+            head = (table.update_head, before, b"\2" + after)
+        value = b"".join(
+            (
+                *head,
+                table.source,
+                self._context,
+                zigzag(payload_lsn(data)),
+                ordinal,
+                zigzag(sub),
+                self._ends[op],
+                ordinal,
+                zigzag(table.order),
+                _ZERO,
+            )
+        )
+        entries = self._entries
+        for partition in targets:
+            if self._replaying and self._has(partition, sub):
+                continue
+            self._last[partition] = len(entries)
+            entries.append(Entry(partition, record_key, value))
+            self.size += len(value) + len(record_key)
+        self._changes += 1
+
+    def _has(self, partition: int, sub: int) -> bool:
+        tail = self._tails.get(partition)
+        return tail is not None and (self.epoch, self._commit_lsn, self._ordinal, sub) <= tail
+
+    def _open(self) -> None:
+        """The bytes that all records of the transaction share; made when it has a first record of ours."""
+        self._opened = True
+        now = zigzag(self._now_ms())
+        self._context = b"".join(
+            (
+                b"\x0afalse",
+                zigzag(self._commit_time_us // 1000),
+                zigzag(self._commit_time_us),
+                b"\2" + zigzag(self._xid),
+                zigzag(self.epoch),
+                zigzag(self._commit_lsn),
+            )
+        )
+        identity = b"\2" + now + b"\2" + text_bytes(f"{self._xid}:{self._commit_lsn}".encode())
+        self._ends = (b"\2c" + identity, b"\2u" + identity, b"\2d" + identity)
+
+    # -- what is rare ------------------------------------------------------------------------------------------------
+
+    def _big_row(
+        self,
+        table: _Table,
+        data: bytes,
+        at: int,
+        old_key: bytes | None,
+        old_fields: tuple[Field, ...] | None,
+        inserted: bool,
+    ) -> tuple[bytes, bytes, bytes | None]:
+        """A row that has, or may have next time, values that PostgreSQL leaves out: fill them in, remember them."""
+        fields, end = read_tuple(data[: -len(PADDING)], at)
+        if end != len(data) - len(PADDING):
+            raise violation(f"a row of {table.name} has another length than its message")
+        columns = table.shape.columns
+        texts: list[Field] = [fields[place] for place in table.kept]
+        key = old_key
+        if key is None:
+            keys = [
+                b"x" if text is UNCHANGED else text for text, column in zip(texts, columns, strict=True) if column.key
+            ]
+            key = b",".join(json.dumps((text or b"").decode(), ensure_ascii=False).encode() for text in keys)
+        known: Texts | None = None
+        filled: list[bytes | None] = []
+        for place, column, text in zip(table.kept, columns, texts, strict=True):
+            if text is UNCHANGED:
+                if old_fields is not None and not isinstance(old_fields[place], type(UNCHANGED)):
+                    text = old_fields[place]
+                else:
+                    known = self._index.texts_of(table.key_prefix + key + b"]") if known is None else known
+                    text = known.get(column.name, UNCHANGED)
+                if text is UNCHANGED:
+                    raise _hole(table.name, column.name)
+            assert text is None or isinstance(text, bytes)
+            filled.append(text)
+        made = table.transcoder.fields_row(filled)
+        self._remember(table, columns, filled, made[1], inserted)
+        return made
+
+    def _remember(
+        self, table: _Table, columns: Sequence[Column], texts: Sequence[bytes | None], key: bytes, inserted: bool
+    ) -> None:
+        big = {
+            column.name: text
+            for column, text in zip(columns, texts, strict=True)
+            if text is not None and len(text) >= _TOAST_POINTER and column.name in table.toastable
+        }
+        if big:
+            self._index.put_texts(table.key_prefix + key + b"]", big, inserted)
+
+    def _key_row(self, table: _Table, key: bytes) -> bytes:
+        """A row of which only the key is known."""
+        values = iter(json.loads(b"[" + key + b"]"))
+        row, _, _ = table.transcoder.fields_row(
+            [next(values).encode() if column.key else None for column in table.shape.columns]
+        )
+        return row
+
+    def _relation(self, data: bytes) -> None:
+        relation = parse(data[PAYLOAD : -len(PADDING)])
+        assert isinstance(relation, Relation)
+        oid = relation.oid.to_bytes(4, "big")
+        catalog = self._catalog.get(f"{relation.schema}.{relation.table}")
+        if catalog is None:
+            self._tables[oid] = None
+            return
+        if relation.identity == "n":
+            raise SourceError(
+                "decode the replication stream",
+                catalog.selection.full_name,
+                "its REPLICA IDENTITY was set to NOTHING while running; UPDATE and DELETE of it would be missing",
+                f'as the tables\' owner: ALTER TABLE "{relation.schema}"."{relation.table}" REPLICA IDENTITY DEFAULT;',
+            )
+        keys = {column.name for column in relation.columns if column.key}
+        if relation.identity == "f":
+            keys = {column.name for column in catalog.shape.key}
+        selection = catalog.selection
+        wanted = {*selection.columns, *keys, *([selection.link] if selection.link else [])}
+        absent = sorted(wanted - {column.name for column in relation.columns})
+        if absent:
+            raise SourceError(
+                "decode the replication stream",
+                selection.full_name,
+                f"the mapped column {', '.join(absent)} is not published any more (dropped, renamed, or no column list)",
+                "correct the mapping to the table's new columns and start again; the slot keeps the place",
+            )
+        shape = Shape(
+            relation.schema,
+            relation.table,
+            tuple(
+                Column(column.name, column.type_oid, column.typmod, column.name in keys)
+                for column in relation.columns
+                if column.name in wanted
+            ),
+        )
+        self._tables[oid] = self._make_table(catalog, shape, relation.columns)
+
+    def _make_table(self, catalog: CatalogTable, shape: Shape, columns: Sequence[RelationColumn]) -> _Table:
+        schema = table_schema(self._name, self._database, shape)
+        schema_id = self._register(schema)
+        selection = catalog.selection
+        return _Table(self._name, self._database, shape, selection.role, columns, selection.link, schema_id, schema)
+
+    def _truncate(self, data: bytes) -> None:
+        self._ordinal += 1
+        truncate = parse(data[PAYLOAD : -len(PADDING)])
+        assert isinstance(truncate, Truncate)
+        for sub, oid in enumerate(truncate.oids):
+            try:
+                table = self._tables[oid.to_bytes(4, "big")]
+            except KeyError:
+                raise violation("a truncate of a relation that was never described") from None
+            if table is not None:
+                position = Position(self.epoch, self._commit_lsn, self._ordinal, sub)
+                lsn = payload_lsn(data)
+                value = table.encoder.row(self._slow_context(), Op.TRUNCATE, None, None, position, lsn, 1, False)
+                self._broadcast(truncate_key(table.name, position), value, sub)
+
+    def _message(self, data: bytes) -> None:
+        message = parse(data[PAYLOAD : -len(PADDING)])
+        assert isinstance(message, Message)
+        if not message.transactional:
+            return
+        self._ordinal += 1
+        if not message.prefix.startswith(OWN_PREFIX):
+            return
+        position = Position(self.epoch, self._commit_lsn, self._ordinal)
+        value = self._message_encoder().message(
+            self._slow_context(), message.prefix, message.content, position, payload_lsn(data), False
+        )
+        self._broadcast(message_key(message.prefix, position), value, 0)
+
+    def _broadcast(self, key: bytes, value: bytes, sub: int) -> None:
+        for partition in self._all:
+            if not (self._replaying and self._has(partition, sub)):
+                self._last[partition] = len(self._entries)
+                self._entries.append(Entry(partition, key, value))
+                self.size += len(value) + len(key)
+        self._changes += 1
+
+    def _slow_context(self) -> Context:
+        return Context(
+            self._name,
+            self._database,
+            self.epoch,
+            self._commit_lsn,
+            self._commit_time_us,
+            self._xid,
+            self._now_ms(),
+        )
+
+    def _message_encoder(self) -> Encoder:
+        if self._messages is None:
+            schema = message_schema(self._name)
+            self._messages = Encoder(self._register(schema), schema)
+        return self._messages
+
+    # -- the snapshot ------------------------------------------------------------------------------------------------
+
+    def snapshot_begin(self, point: int, time_us: int) -> None:
+        """From here on `read` adds rows of the snapshot that shows what was committed before LSN `point`."""
+        self._commit_lsn = point
+        self._commit_time_us = time_us
+        self._ordinal = 0
+        self._snapshot_tables: dict[str, _Table] = {}
+
+    def marker(self, prefix: str, content: bytes) -> None:
+        """A marker in every partition, at the position of the snapshot."""
+        position = Position(self.epoch, self._commit_lsn, 0)
+        context = Context(
+            self._name, self._database, self.epoch, self._commit_lsn, self._commit_time_us, None, self._now_ms(), True
+        )
+        value = self._message_encoder().message(context, prefix, content, position, self._commit_lsn, False)
+        key = message_key(prefix, position)
+        for partition in self._all:
+            self._entries.append(Entry(partition, key, value))
+            self.size += len(value) + len(key)
+
+    def read_table(self, table: CatalogTable) -> Callable[[Sequence[bytes | None]], None]:
+        """A function that adds one row of a table's snapshot: the kept columns' texts, in shape order."""
+        columns = [RelationColumn(c.name, c.type_oid, c.typmod, c.key) for c in table.shape.columns]
+        made = self._make_table(table, table.shape, columns)
+        fields_row = made.transcoder.fields_row
+        now = self._now_ms()
+        after = b"".join(
+            (
+                made.source,
+                b"\x08true",
+                zigzag(self._commit_time_us // 1000),
+                zigzag(self._commit_time_us),
+                b"\0",
+                zigzag(self.epoch),
+                zigzag(self._commit_lsn),
+                zigzag(self._commit_lsn),
+                b"\0\0\2r\2",
+                zigzag(now),
+                b"\0",
+            )
+        )
+
+        def read(texts: Sequence[bytes | None]) -> None:
+            row, key, link = fields_row(texts)
+            record_key = made.key_prefix + key + b"]"
+            if made.index_children:
+                self._index.put_child(record_key, link if link is not None else NO_DOSSIER, True)
+            # Only kept columns are read, so the row's real size is unknown: remember whatever could be moved out.
+            if made.toastable:
+                self._remember(made, made.shape.columns, texts, key, True)
+            value = b"".join((made.create_head, row, after))
+            for partition in self._targets(made, key, link):
+                self._entries.append(Entry(partition, record_key, value))
+                self.size += len(value) + len(record_key)
+            self._changes += 1
+
+        return read
+
+
+def _hole(table: str, column: str) -> SourceError:
+    return SourceError(
+        "decode the replication stream",
+        f"{table}.{column}",
+        "PostgreSQL left out an unchanged large value that the keyed index does not know",
+        f"nothing was confirmed; as the tables' owner: ALTER TABLE {table} REPLICA IDENTITY FULL; then attach anew",
+    )
