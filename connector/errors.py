@@ -45,7 +45,7 @@ class ConfigErrors(ConfigError):
             told = "\n".join(f"{error.subject}: {error.cause}\n      → {error.mend}" for error in errors)
             super().__init__(
                 first.operation,
-                first.subject.split(":", 1)[0],
+                first.subject.rsplit(":", 2)[0],
                 f"{len(errors)} errors\n{told}",
                 "correct the lines shown; each says how",
             )

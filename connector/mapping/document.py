@@ -2,8 +2,8 @@
 
 Contract: one document of plain YAML: mappings, lists and scalars. Duplicate keys, anchors, aliases, merge keys, tags
 and several documents are errors, because each lets a file mean something other than what a reader sees. Unquoted
-scalars are null, true, false and numbers as in YAML 1.2's core schema; `yes`, `no`, `on`, `12:30` and dates are text.
-Bounds: 2 MiB, 50 levels.
+scalars are null, true, false and numbers as in YAML 1.2's core schema; `yes`, `no`, `on`, `12:30`, dates and numbers
+with a leading zero (codes, telephone numbers) are text. Bounds: 2 MiB, 50 levels.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from connector.mapping.marks import Mark, Problems, Source
 MAX_BYTES = 2 * 1024 * 1024
 MAX_DEPTH = 50
 
-_INTEGER = re.compile(r"[-+]?[0-9]+\Z")
-_DECIMAL = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)\Z")
+_DECIMAL = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]+)?)([eE][-+]?[0-9]+)?\Z")
 
 Plain = str | int | float | bool | None
 
@@ -70,6 +70,10 @@ class MapNode:
         """The value under a text key."""
         return next((value for key, value in self.entries if key.value == name), None)
 
+    def entries_by_key(self) -> dict[tuple[type, Plain], tuple[ScalarNode, Node]]:
+        """The entries by what their keys mean: 4 and '4' are two keys."""
+        return {(type(key.value), key.value): (key, value) for key, value in self.entries}
+
 
 Node = ScalarNode | ListNode | MapNode
 
@@ -106,12 +110,10 @@ def read(data: bytes, name: str) -> Node:
     text = _decode(data, name)
     source = Source.of(name, text)
     problems = Problems()
-    root = _Builder(source, problems).build(_events(text, source))
+    root = _Builder(source, problems).build(_events(text, source, problems))
     problems.raise_found()
     if root is None:
-        problems.add(Mark(source, 1, 1), "the file is empty", "start from config/emc-cdc.yml")
-        problems.raise_found()
-        raise AssertionError("raise_found raises")
+        problems.fail(Mark(source, 1, 1), "the file is empty", "start from config/emc-cdc.yml")
     return root
 
 
@@ -119,8 +121,7 @@ def _decode(data: bytes, name: str) -> str:
     problems = Problems()
     if len(data) > MAX_BYTES:
         source = Source(name, ())
-        problems.add(Mark(source, 1, 1), f"the file is larger than {MAX_BYTES} bytes", "is it the right file?")
-        problems.raise_found()
+        problems.fail(Mark(source, 1, 1), f"the file is larger than {MAX_BYTES} bytes", "is it the right file?")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -128,9 +129,7 @@ def _decode(data: bytes, name: str) -> str:
         source = Source.of(name, data.decode("utf-8", "replace").removeprefix("\ufeff"))
         lines = Source.of(name, good).lines
         mark = Mark(source, len(lines), len(lines[-1]) + 1)
-        problems.add(mark, "this is not UTF-8 text", "save the file with the encoding UTF-8")
-        problems.raise_found()
-        raise
+        problems.fail(mark, "this is not UTF-8 text", "save the file with the encoding UTF-8")
 
 
 _SYNTAX = (
@@ -146,15 +145,14 @@ _SYNTAX = (
 )
 
 
-def _events(text: str, source: Source) -> Iterator[Event]:
+def _events(text: str, source: Source, problems: Problems) -> Iterator[Event]:
     """PyYAML's events; what it cannot read becomes ConfigErrors."""
-    problems = Problems()
     try:
         yield from yaml.parse(text, Loader=yaml.SafeLoader)
     except ReaderError as error:
         before = Source.of(source.name, text[: error.position]).lines
         mark = Mark(source, len(before), len(before[-1]) + 1)
-        problems.add(mark, f"the character U+{ord(text[error.position]):04X} may not stand in YAML", "remove it")
+        problems.fail(mark, f"the character U+{ord(text[error.position]):04X} may not stand in YAML", "remove it")
     except yaml.MarkedYAMLError as error:
         told = str(error.problem or error.context)
         # An unclosed quote is found at the end of the file; a person looks for its beginning.
@@ -163,8 +161,7 @@ def _events(text: str, source: Source) -> Iterator[Event]:
         mend = next((mend for sign, mend in _SYNTAX if sign in told), "see the example config/emc-cdc.yml")
         if place is None:
             raise
-        problems.add(Mark(source, place.line + 1, place.column + 1), f"this is not YAML: {told}", mend)
-    problems.raise_found()
+        problems.fail(Mark(source, place.line + 1, place.column + 1), f"this is not YAML: {told}", mend)
 
 
 class _Open:

@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from connector.errors import ConfigError, ConfigErrors
 
@@ -94,16 +95,33 @@ class Problems:
         """One more; a second one at the same place with the same cause is dropped."""
         self._found.setdefault((mark.source.name, mark.line, mark.column, cause), problem(mark, cause, mend))
 
+    def fail(self, mark: Mark, cause: str, mend: str) -> NoReturn:
+        """One more, after which nothing can be read: raise what was found."""
+        self.add(mark, cause, mend)
+        raise self._all()
+
     def choose(self, mark: Mark, cause: str, word: str, allowed: Iterable[str]) -> None:
         """`word` is none of the allowed ones: names them all, the nearest first."""
         names = list(allowed)
         near = nearest(word, names)
         self.add(mark, cause, f"{near + ' ' if near else ''}allowed here: {', '.join(names)}")
 
+    def join(self, other: Problems) -> None:
+        """Take over what another step found."""
+        self._found |= other._found
+
+    def at(self, mark: Mark) -> bool:
+        """Whether there is a problem at this place."""
+        place = (mark.source.name, mark.line, mark.column)
+        return any(found[:3] == place for found in self._found)
+
     def raise_found(self) -> None:
         """Raise ConfigErrors when there is anything, in the order of the files' lines."""
         if self._found:
-            raise ConfigErrors([error for _, error in sorted(self._found.items(), key=lambda item: item[0])])
+            raise self._all()
+
+    def _all(self) -> ConfigErrors:
+        return ConfigErrors([error for _, error in sorted(self._found.items(), key=lambda item: item[0])])
 
 
 def _cells(character: str) -> int:
