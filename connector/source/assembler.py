@@ -564,7 +564,7 @@ class Assembler:
             raise SourceError(
                 "decode the replication stream",
                 selection.full_name,
-                f"the mapped column {', '.join(absent)} is not published any more (dropped, renamed, or no column list)",
+                f"the mapped column {', '.join(absent)} is not published any more (dropped, renamed, unlisted)",
                 "correct the mapping to the table's new columns and start again; the slot keeps the place",
             )
         shape = Shape(
