@@ -7,7 +7,9 @@ Invariants, held by both backends and by tests/log/test_contract.py:
 - `open` fences every earlier writer of the same log before it reads the tails: after it has returned, an
   `append` of an older writer raises `LogError` and adds nothing.
 - A schema id, once returned by `register`, can be resolved by every reader that can see a record written with it.
-- Readers see only records of appends that were completed (read committed).
+- Readers see only records of appends that were completed (read committed). On Kafka they may see them, and `ends`
+  may tell of them, some milliseconds after `append` has returned: what is durable is not yet marked as committed
+  everywhere. `open` waits for that, so tails are never behind.
 The writer is used from one thread; a reader from one thread; the two may differ.
 """
 

@@ -182,13 +182,13 @@ class Topics:
 
     def bounds(self, topic: str, partitions: int) -> dict[int, tuple[int, int]]:
         """For every partition, its first offset and its last stable offset (after everything committed)."""
-        first = self._offsets(topic, partitions, OffsetSpec.earliest())
+        first = self._offsets(topic, partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
         last = self.ends(topic, partitions)
         return {partition: (first[partition], last[partition]) for partition in range(partitions)}
 
     def ends(self, topic: str, partitions: int) -> dict[int, int]:
         """For every partition, its last stable offset. One request to each leader."""
-        return self._offsets(topic, partitions, OffsetSpec.latest())
+        return self._offsets(topic, partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
 
     def _offsets(self, topic: str, partitions: int, spec: OffsetSpec) -> dict[int, int]:
         futures = self._admin.list_offsets(
