@@ -100,8 +100,8 @@ def plain_value(text: str) -> Plain:
             return True
         case "false" | "False" | "FALSE":
             return False
-    if _INTEGER.match(text) and len(text) < 40:
-        return int(text)
+    if _INTEGER.match(text):
+        return int(text) if len(text) < 20 else text  # more digits are an identifier, not a number
     return float(text) if _DECIMAL.match(text) else text
 
 

@@ -41,8 +41,10 @@ def canonical(value: Value) -> str:
             number = value if isinstance(value, Decimal) else Decimal(repr(value))
             if not number.is_finite():
                 return str(number).lower()
-            whole = number.normalize()
-            return f"{whole:f}" if whole else "0"
+            digits = f"{number:f}"
+            if "." in digits:
+                digits = digits.rstrip("0").rstrip(".")
+            return digits if number else "0"
         case bytes():
             return value.hex()
     return str(value)
