@@ -16,21 +16,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from connector.change.columntype import Kind, column_type
 from connector.change.encoding import Context, Encoder
 from connector.change.envelope import (
-    CONNECTOR,
-    ENVELOPE_VERSION,
     message_key,
     message_schema,
-    table_schema,
     truncate_key,
 )
 from connector.change.partitioner import partitioner
 from connector.change.position import Position
 from connector.change.record import Op
-from connector.change.selection import Role, Selection
-from connector.change.shape import Column, Shape
+from connector.change.selection import Role
 from connector.errors import SourceError
 from connector.log.contract import Entry
 from connector.source.catalog import CatalogTable
@@ -41,15 +36,15 @@ from connector.source.decode.messages import (
     Field,
     Message,
     Relation,
-    RelationColumn,
     Truncate,
     parse,
     read_tuple,
     violation,
 )
-from connector.source.decode.transcoder import PADDING, Transcoder, compile_transcoder, text_bytes, zigzag
+from connector.source.decode.transcoder import PADDING, text_bytes, zigzag
 from connector.source.index import NO_DOSSIER, IndexChanges, KeyedIndex, Texts
 from connector.source.protocol import PAYLOAD, payload_lsn
+from connector.source.relation import CapturedRelation, described_shape
 
 OWN_PREFIX = "emc-cdc."
 """Logical messages of other prefixes are somebody else's business and are not kept (promise 5)."""
@@ -61,16 +56,6 @@ _TUPLE: Final = PAYLOAD + 6
 _NEW: Final = 0x4E
 _KEY: Final = 0x4B
 _OLD: Final = 0x4F
-
-_TOASTABLE = frozenset((Kind.TEXT, Kind.BYTES, Kind.VARIABLE_DECIMAL, Kind.DECIMAL))
-# Types whose stored form is never more than eight bytes longer than their text.
-_SIMPLE = frozenset(
-    (16, 17, 20, 21, 23, 25, 26, 700, 701, 1042, 1043, 1082, 1083, 1114, 1184, 1700, 2950, 114, 142, 18, 19)
-)
-_TOAST_POINTER = 18
-"""A value shorter than a TOAST pointer is never moved out (PostgreSQL section 65.2)."""
-_TOAST_ROW = 1900
-"""PostgreSQL moves values out of rows above about 2 kB; a margin below it."""
 
 _ZERO = b"\0"
 
@@ -92,73 +77,6 @@ class Batch:
     size: int
 
 
-class _Table:
-    """Everything about one relation that a row needs."""
-
-    __slots__ = (
-        "create_head",
-        "delete_head",
-        "encoder",
-        "index_children",
-        "kept",
-        "key_names",
-        "key_prefix",
-        "key_quoted",
-        "name",
-        "order",
-        "role",
-        "serial",
-        "shape",
-        "source",
-        "toast_at",
-        "toastable",
-        "transcoder",
-        "update_head",
-    )
-
-    def __init__(
-        self,
-        name: str,
-        database: str,
-        shape: Shape,
-        role: Role,
-        columns: Sequence[RelationColumn],
-        link: str | None,
-        schema_id: int,
-        schema: str,
-    ) -> None:
-        self.name = shape.full_name
-        self.shape = shape
-        self.role = role
-        self.transcoder: Transcoder = compile_transcoder([column.name for column in columns], shape, link)
-        header = b"\0" + schema_id.to_bytes(4, "big")
-        self.create_head = header + b"\0\2"  # before: null, after: a row
-        self.update_head = header + b"\2"  # before: a row
-        self.delete_head = header + b"\2"
-        self.encoder = Encoder(schema_id, schema)
-        self.source = b"".join(
-            text_bytes(text.encode())
-            for text in (ENVELOPE_VERSION, CONNECTOR, name, database, shape.schema, shape.table)
-        )
-        self.key_prefix = b"[" + json.dumps(shape.full_name, ensure_ascii=False).encode() + b","
-        self.key_quoted = True
-        names = [column.name for column in columns]
-        self.kept = [names.index(column.name) for column in shape.columns]
-        self.key_names = {column.name for column in shape.key}
-        self.toastable = [
-            column.name
-            for column in shape.columns
-            if not column.key and column_type(column.type_oid, column.typmod).kind in _TOASTABLE
-        ]
-        self.index_children = role is Role.CHILD
-        margin = _TOAST_ROW - 5 * len(columns)
-        if any(column.type_oid not in _SIMPLE for column in columns):
-            margin //= 8  # arrays, jsonb and the like can be stored several times larger than they print
-        self.toast_at = PAYLOAD + max(margin, 64) if self.toastable else 1 << 62
-        self.order = 0
-        self.serial = -1
-
-
 class Assembler:
     """See the module's contract. Used from the capture thread only.
 
@@ -170,7 +88,6 @@ class Assembler:
         name: str,
         database: str,
         epoch: int,
-        selection: Selection,
         catalog: Mapping[str, CatalogTable],
         partitions: int,
         tails: Mapping[int, Position],
@@ -178,20 +95,18 @@ class Assembler:
         register: Callable[[str], int],
         now_ms: Callable[[], int],
     ) -> None:
-        self._name = name
-        self._database = database
+        self.name = name
+        self.database = database
         self.epoch = epoch
-        self._selection = selection
         self._catalog = catalog
-        self._partitions = partitions
-        self._all = range(partitions)
+        self.everywhere = range(partitions)
         self._tails = dict(tails)
         self._highest = max(tails.values(), default=Position(0, 0, 0))
         self._index = index
-        self._register = register
-        self._now_ms = now_ms
+        self.register = register
+        self.now_ms = now_ms
         self._partition_of = partitioner(partitions)
-        self._tables: dict[bytes, _Table | None] = {}
+        self._tables: dict[bytes, CapturedRelation | None] = {}
         self._messages: Encoder | None = None
         # The batch
         self._entries: list[Entry] = []
@@ -307,7 +222,7 @@ class Assembler:
         self._done_time_us = commit.commit_time_us
         return commit.end_lsn
 
-    def _table(self, data: bytes) -> _Table | None:
+    def _table(self, data: bytes) -> CapturedRelation | None:
         self._ordinal += 1
         try:
             return self._tables[data[_OID:_MARKER]]
@@ -359,17 +274,17 @@ class Assembler:
             self._remove(table, data, old_row, old_key, old_link if marker == _OLD else None, 0)
             self._create(table, data, row, key, link, 1, False)
             return
-        if table.index_children:
+        if table.is_child:
             known = self._index.dossier_of(record_key)
             dossier = link if link is not None else NO_DOSSIER
             if known != dossier:
                 # The child moved to another dossier: gone there, new here (DESIGN section 3).
-                gone = old_row if old_row is not None else self._key_row(table, key)
+                gone = old_row if old_row is not None else table.key_row(key)
                 self._remove(table, data, gone, key, old_link if marker == _OLD else None, 0)
                 self._create(table, data, row, key, link, 1, False)
                 return
         before = old_row if marker == _OLD else None
-        self._emit(table, data, self._targets(table, key, link), record_key, before, row, 1, 0)
+        self._emit(table, data, self.targets(table, key, link), record_key, before, row, 1, 0)
 
     def _delete(self, data: bytes) -> None:
         table = self._table(data)
@@ -383,25 +298,27 @@ class Assembler:
         self._remove(table, data, row, key, link if marker == _OLD else None, 0)
 
     def _create(
-        self, table: _Table, data: bytes, row: bytes, key: bytes, link: bytes | None, sub: int, inserted: bool
+        self, table: CapturedRelation, data: bytes, row: bytes, key: bytes, link: bytes | None, sub: int, inserted: bool
     ) -> None:
         record_key = table.key_prefix + key + b"]"
-        if table.index_children:
+        if table.is_child:
             self._index.put_child(record_key, link if link is not None else NO_DOSSIER, inserted)
-        self._emit(table, data, self._targets(table, key, link), record_key, None, row, 0, sub)
+        self._emit(table, data, self.targets(table, key, link), record_key, None, row, 0, sub)
 
-    def _remove(self, table: _Table, data: bytes, row: bytes, key: bytes, link: bytes | None, sub: int) -> None:
+    def _remove(
+        self, table: CapturedRelation, data: bytes, row: bytes, key: bytes, link: bytes | None, sub: int
+    ) -> None:
         record_key = table.key_prefix + key + b"]"
-        if table.index_children:
+        if table.is_child:
             if link is None:
                 known = self._index.dossier_of(record_key)
                 link = known or None  # unknown and NO_DOSSIER alike go to every partition
             self._index.forget_child(record_key)
         if table.toastable:
             self._index.forget_texts(record_key)
-        self._emit(table, data, self._targets(table, key, link), record_key, row, None, 2, sub)
+        self._emit(table, data, self.targets(table, key, link), record_key, row, None, 2, sub)
 
-    def _targets(self, table: _Table, key: bytes, link: bytes | None) -> Sequence[int]:
+    def targets(self, table: CapturedRelation, key: bytes, link: bytes | None) -> Sequence[int]:
         match table.role:
             case Role.DOSSIER:
                 raw = key[1:-1]
@@ -409,11 +326,11 @@ class Assembler:
             case Role.CHILD if link is not None:
                 return (self._partition_of(link),)
             case _:
-                return self._all
+                return self.everywhere
 
     def _emit(
         self,
-        table: _Table,
+        table: CapturedRelation,
         data: bytes,
         targets: Sequence[int],
         record_key: bytes,
@@ -466,7 +383,7 @@ class Assembler:
     def _open(self) -> None:
         """The bytes that all records of the transaction share; made when it has a first record of ours."""
         self._opened = True
-        now = zigzag(self._now_ms())
+        now = zigzag(self.now_ms())
         self._context = b"".join(
             (
                 b"\x0afalse",
@@ -484,7 +401,7 @@ class Assembler:
 
     def _big_row(
         self,
-        table: _Table,
+        table: CapturedRelation,
         data: bytes,
         at: int,
         old_key: bytes | None,
@@ -517,27 +434,9 @@ class Assembler:
             assert text is None or isinstance(text, bytes)
             filled.append(text)
         made = table.transcoder.fields_row(filled)
-        self._remember(table, columns, filled, made[1], inserted)
+        if big := table.big_texts(filled):
+            self._index.put_texts(table.key_prefix + made[1] + b"]", big, inserted)
         return made
-
-    def _remember(
-        self, table: _Table, columns: Sequence[Column], texts: Sequence[bytes | None], key: bytes, inserted: bool
-    ) -> None:
-        big = {
-            column.name: text
-            for column, text in zip(columns, texts, strict=True)
-            if text is not None and len(text) >= _TOAST_POINTER and column.name in table.toastable
-        }
-        if big:
-            self._index.put_texts(table.key_prefix + key + b"]", big, inserted)
-
-    def _key_row(self, table: _Table, key: bytes) -> bytes:
-        """A row of which only the key is known."""
-        values = iter(json.loads(b"[" + key + b"]"))
-        row, _, _ = table.transcoder.fields_row(
-            [next(values).encode() if column.key else None for column in table.shape.columns]
-        )
-        return row
 
     def _relation(self, data: bytes) -> None:
         relation = parse(data[PAYLOAD : -len(PADDING)])
@@ -547,42 +446,14 @@ class Assembler:
         if catalog is None:
             self._tables[oid] = None
             return
-        if relation.identity == "n":
-            raise SourceError(
-                "decode the replication stream",
-                catalog.selection.full_name,
-                "its REPLICA IDENTITY was set to NOTHING while running; UPDATE and DELETE of it would be missing",
-                f'as the tables\' owner: ALTER TABLE "{relation.schema}"."{relation.table}" REPLICA IDENTITY DEFAULT;',
-            )
-        keys = {column.name for column in relation.columns if column.key}
-        if relation.identity == "f":
-            keys = {column.name for column in catalog.shape.key}
-        selection = catalog.selection
-        wanted = {*selection.columns, *keys, *([selection.link] if selection.link else [])}
-        absent = sorted(wanted - {column.name for column in relation.columns})
-        if absent:
-            raise SourceError(
-                "decode the replication stream",
-                selection.full_name,
-                f"the mapped column {', '.join(absent)} is not published any more (dropped, renamed, unlisted)",
-                "correct the mapping to the table's new columns and start again; the slot keeps the place",
-            )
-        shape = Shape(
-            relation.schema,
-            relation.table,
-            tuple(
-                Column(column.name, column.type_oid, column.typmod, column.name in keys)
-                for column in relation.columns
-                if column.name in wanted
-            ),
+        self._tables[oid] = CapturedRelation(
+            self.name,
+            self.database,
+            catalog.selection,
+            described_shape(relation, catalog),
+            relation.columns,
+            self.register,
         )
-        self._tables[oid] = self._make_table(catalog, shape, relation.columns)
-
-    def _make_table(self, catalog: CatalogTable, shape: Shape, columns: Sequence[RelationColumn]) -> _Table:
-        schema = table_schema(self._name, self._database, shape)
-        schema_id = self._register(schema)
-        selection = catalog.selection
-        return _Table(self._name, self._database, shape, selection.role, columns, selection.link, schema_id, schema)
 
     def _truncate(self, data: bytes) -> None:
         self._ordinal += 1
@@ -608,94 +479,40 @@ class Assembler:
         if not message.prefix.startswith(OWN_PREFIX):
             return
         position = Position(self.epoch, self._commit_lsn, self._ordinal)
-        value = self._message_encoder().message(
+        value = self.message_encoder().message(
             self._slow_context(), message.prefix, message.content, position, payload_lsn(data), False
         )
         self._broadcast(message_key(message.prefix, position), value, 0)
 
     def _broadcast(self, key: bytes, value: bytes, sub: int) -> None:
-        for partition in self._all:
+        for partition in self.everywhere:
             if not (self._replaying and self._has(partition, sub)):
                 self._last[partition] = len(self._entries)
-                self._entries.append(Entry(partition, key, value))
-                self.size += len(value) + len(key)
+                self.add((partition,), key, value)
+
+    def add(self, targets: Sequence[int], key: bytes, value: bytes) -> None:
+        """One finished record for these partitions."""
+        for partition in targets:
+            self._entries.append(Entry(partition, key, value))
+            self.size += len(value) + len(key)
         self._changes += 1
 
     def _slow_context(self) -> Context:
         return Context(
-            self._name,
-            self._database,
+            self.name,
+            self.database,
             self.epoch,
             self._commit_lsn,
             self._commit_time_us,
             self._xid,
-            self._now_ms(),
+            self.now_ms(),
         )
 
-    def _message_encoder(self) -> Encoder:
+    def message_encoder(self) -> Encoder:
         if self._messages is None:
-            schema = message_schema(self._name)
-            self._messages = Encoder(self._register(schema), schema)
+            schema = message_schema(self.name)
+            self._messages = Encoder(self.register(schema), schema)
         return self._messages
-
-    # -- the snapshot ------------------------------------------------------------------------------------------------
-
-    def snapshot_begin(self, point: int, time_us: int) -> None:
-        """From here on `read` adds rows of the snapshot that shows what was committed before LSN `point`."""
-        self._commit_lsn = point
-        self._commit_time_us = time_us
-        self._ordinal = 0
-        self._snapshot_tables: dict[str, _Table] = {}
-
-    def marker(self, prefix: str, content: bytes) -> None:
-        """A marker in every partition, at the position of the snapshot."""
-        position = Position(self.epoch, self._commit_lsn, 0)
-        context = Context(
-            self._name, self._database, self.epoch, self._commit_lsn, self._commit_time_us, None, self._now_ms(), True
-        )
-        value = self._message_encoder().message(context, prefix, content, position, self._commit_lsn, False)
-        key = message_key(prefix, position)
-        for partition in self._all:
-            self._entries.append(Entry(partition, key, value))
-            self.size += len(value) + len(key)
-
-    def read_table(self, table: CatalogTable) -> Callable[[Sequence[bytes | None]], None]:
-        """A function that adds one row of a table's snapshot: the kept columns' texts, in shape order."""
-        columns = [RelationColumn(c.name, c.type_oid, c.typmod, c.key) for c in table.shape.columns]
-        made = self._make_table(table, table.shape, columns)
-        fields_row = made.transcoder.fields_row
-        now = self._now_ms()
-        after = b"".join(
-            (
-                made.source,
-                b"\x08true",
-                zigzag(self._commit_time_us // 1000),
-                zigzag(self._commit_time_us),
-                b"\0",
-                zigzag(self.epoch),
-                zigzag(self._commit_lsn),
-                zigzag(self._commit_lsn),
-                b"\0\0\2r\2",
-                zigzag(now),
-                b"\0",
-            )
-        )
-
-        def read(texts: Sequence[bytes | None]) -> None:
-            row, key, link = fields_row(texts)
-            record_key = made.key_prefix + key + b"]"
-            if made.index_children:
-                self._index.put_child(record_key, link if link is not None else NO_DOSSIER, True)
-            # Only kept columns are read, so the row's real size is unknown: remember whatever could be moved out.
-            if made.toastable:
-                self._remember(made, made.shape.columns, texts, key, True)
-            value = b"".join((made.create_head, row, after))
-            for partition in self._targets(made, key, link):
-                self._entries.append(Entry(partition, record_key, value))
-                self.size += len(value) + len(record_key)
-            self._changes += 1
-
-        return read
 
 
 def _hole(table: str, column: str) -> SourceError:

@@ -42,6 +42,7 @@ from connector.source.feeder import Feeder, Job
 from connector.source.index import KeyedIndex
 from connector.source.progress import Progress
 from connector.source.protocol import KEEPALIVE, XLOG_DATA, parse_keepalive, status_update
+from connector.source.reads import Read, SnapshotReads
 from connector.source.rebuild import rebuild_index
 from connector.source.snapshot import copy_table, use_snapshot
 
@@ -202,12 +203,12 @@ class _Session:
         meta |= {"epoch": str(epoch), "confirmed": str(created.consistent_point)}
         self.index.save([], meta)
         assembler = self._assembler(server, tables, epoch, tails)
-        assembler.snapshot_begin(created.consistent_point, time_us)
-        assembler.marker(SNAPSHOT_BEGIN, json.dumps(meta | {"slot": self.slot}, ensure_ascii=False).encode())
+        reads = SnapshotReads(assembler, self.index, created.consistent_point, time_us)
+        reads.marker(SNAPSHOT_BEGIN, json.dumps(meta | {"slot": self.slot}, ensure_ascii=False).encode())
         order = sorted(tables.values(), key=lambda table: table.selection.role is not Role.REFERENCE)
         for table in order:
-            self._read_table(connection, assembler, table)
-        assembler.marker(SNAPSHOT_END, b"{}")
+            self._read_table(connection, assembler, table, reads.table(table))
+        reads.marker(SNAPSHOT_END, b"{}")
         connection.execute("COMMIT")
         self._hand_over(assembler)
         done = self._call(lambda: self.index.save([], {"state": STATE_STREAMING}))
@@ -217,10 +218,11 @@ class _Session:
         self.hub.emit(SourceConnected(server.version, self.slot, created.consistent_point))
         return assembler
 
-    def _read_table(self, connection: psycopg.Connection, assembler: Assembler, table: catalogs.CatalogTable) -> None:
+    def _read_table(
+        self, connection: psycopg.Connection, assembler: Assembler, table: catalogs.CatalogTable, read: Read
+    ) -> None:
         feeder = self.feeder
         assert feeder is not None
-        read = assembler.read_table(table)
         rows = 0
         for texts in copy_table(connection, table):
             read(texts)
@@ -247,7 +249,6 @@ class _Session:
             self.settings.name,
             server.database,
             epoch,
-            self.selection,
             tables,
             self.feeder.partitions,
             tails,

@@ -1,0 +1,78 @@
+"""Capture and deliver, put together.
+
+Contract: each function runs until `stop` is set or until a fault that needs a person, which it raises as a
+ConnectorError. `run` has both in one process, with the log between them all the same; when one of them ends, the other
+is stopped in order. Nothing is done here but choosing, starting and stopping.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+
+from connector.configuration import Configuration
+from connector.delivery.deliverer import Deliverer
+from connector.errors import ConnectorError, retryable
+from connector.log.opening import open_reader, open_writer
+from connector.observe import Fault, Hub
+from connector.source.capture import Capture
+
+_LONGEST_WAIT = 10.0
+
+
+def capture(configuration: Configuration, hub: Hub, stop: threading.Event) -> None:
+    """Database → log."""
+    settings = configuration.settings
+    Capture(
+        settings,
+        configuration.plan.selection,
+        lambda: open_writer(settings),
+        lambda: open_reader(settings),
+        hub,
+    ).run(stop)
+
+
+def deliver(configuration: Configuration, hub: Hub, stop: threading.Event) -> None:
+    """Log → EMC. Waits while the log is not there yet."""
+    settings = configuration.settings
+    waited = 0
+    while not stop.is_set():
+        try:
+            reader = open_reader(settings)
+            try:
+                Deliverer(settings, configuration.plan, reader, hub, time.time).run(stop)
+            finally:
+                reader.close()
+        except ConnectorError as error:
+            fatal = not retryable(error)
+            hub.emit(Fault("deliver", error.operation, error.subject, error.cause, error.mend, fatal=fatal))
+            if fatal:
+                raise
+            waited += 1
+            # Full jitter, so that several processes do not knock in step.
+            stop.wait(random.uniform(0.05, min(_LONGEST_WAIT, 0.2 * 2**waited)))  # noqa: S311
+
+
+def run(configuration: Configuration, hub: Hub, stop: threading.Event) -> None:
+    """Both, for one machine."""
+    failures: list[BaseException] = []
+
+    def guarded(part: Callable[[Configuration, Hub, threading.Event], None]) -> None:
+        try:
+            part(configuration, hub, stop)
+        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread below
+            failures.append(error)
+        finally:
+            stop.set()
+
+    threads = [
+        threading.Thread(target=guarded, args=(part,), name=part.__name__) for part in (capture, deliver)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]

@@ -1,0 +1,146 @@
+"""One captured relation, compiled: everything a row needs on its way to a log entry.
+
+Made when the stream describes a relation and when the snapshot reads a table; immutable but for the counter of rows in
+the present transaction. Which values may be TOASTed is decided here (PostgreSQL section 65.2).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+
+from connector.change.columntype import Kind, column_type
+from connector.change.encoding import Encoder
+from connector.change.envelope import CONNECTOR, ENVELOPE_VERSION, table_schema
+from connector.change.selection import Role, TableSelection
+from connector.change.shape import Column, Shape
+from connector.errors import SourceError
+from connector.source.catalog import CatalogTable
+from connector.source.decode.messages import Relation, RelationColumn
+from connector.source.decode.transcoder import compile_transcoder, text_bytes
+from connector.source.index import Texts
+from connector.source.protocol import PAYLOAD
+
+_TOASTABLE = frozenset((Kind.TEXT, Kind.BYTES, Kind.VARIABLE_DECIMAL, Kind.DECIMAL))
+# Types whose stored form is never more than eight bytes longer than their text.
+_SIMPLE = frozenset(
+    (16, 17, 18, 19, 20, 21, 23, 25, 26, 114, 142, 700, 701, 1042, 1043, 1082, 1083, 1114, 1184, 1700, 2950)
+)
+_TOAST_POINTER = 18
+"""A value shorter than a TOAST pointer is never moved out."""
+_TOAST_ROW = 1900
+"""PostgreSQL moves values out of rows above about 2 kB; a margin below it."""
+_NEVER = 1 << 62
+
+
+class CapturedRelation:
+    """A relation's columns as the stream has them, its kept shape, and the constant bytes of its records."""
+
+    __slots__ = (
+        "create_head",
+        "delete_head",
+        "encoder",
+        "is_child",
+        "kept",
+        "key_prefix",
+        "name",
+        "order",
+        "role",
+        "serial",
+        "shape",
+        "source",
+        "toast_at",
+        "toastable",
+        "transcoder",
+        "update_head",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        database: str,
+        selection: TableSelection,
+        shape: Shape,
+        columns: Sequence[RelationColumn | Column],
+        register: Callable[[str], int],
+    ) -> None:
+        schema = table_schema(name, database, shape)
+        schema_id = register(schema)
+        self.name = shape.full_name
+        self.shape = shape
+        self.role = selection.role
+        self.is_child = selection.role is Role.CHILD
+        self.encoder = Encoder(schema_id, schema)
+        self.transcoder = compile_transcoder([column.name for column in columns], shape, selection.link)
+        header = b"\0" + schema_id.to_bytes(4, "big")
+        self.create_head = header + b"\0\2"  # before: null; after: a row
+        self.update_head = header + b"\2"  # before: a row
+        self.delete_head = self.update_head
+        self.source = b"".join(
+            text_bytes(text.encode())
+            for text in (ENVELOPE_VERSION, CONNECTOR, name, database, shape.schema, shape.table)
+        )
+        self.key_prefix = b"[" + json.dumps(shape.full_name, ensure_ascii=False).encode() + b","
+        names = [column.name for column in columns]
+        self.kept = [names.index(column.name) for column in shape.columns]
+        self.toastable = frozenset(
+            column.name
+            for column in shape.columns
+            if not column.key and column_type(column.type_oid, column.typmod).kind in _TOASTABLE
+        )
+        margin = _TOAST_ROW - 5 * len(columns)
+        if any(column.type_oid not in _SIMPLE for column in columns):
+            margin //= 8  # arrays, jsonb and the like can be stored several times larger than they print
+        self.toast_at = PAYLOAD + max(margin, 64) if self.toastable else _NEVER
+        """Length of a message from which on a kept value may have been moved out of the row."""
+        self.order = 0
+        self.serial = -1
+
+    def big_texts(self, texts: Sequence[bytes | None]) -> Texts:
+        """Of a row's kept texts, those that PostgreSQL may leave out of a later UPDATE."""
+        return {
+            column.name: text
+            for column, text in zip(self.shape.columns, texts, strict=True)
+            if text is not None and len(text) >= _TOAST_POINTER and column.name in self.toastable
+        }
+
+    def key_row(self, key: bytes) -> bytes:
+        """A row of which only the key is known; `key` as the transcoder gives it."""
+        values = iter(json.loads(b"[" + key + b"]"))
+        row, _, _ = self.transcoder.fields_row(
+            [next(values).encode() if column.key else None for column in self.shape.columns]
+        )
+        return row
+
+
+def described_shape(relation: Relation, table: CatalogTable) -> Shape:
+    """The kept shape of a relation as the stream describes it. SourceError when it does not carry what is mapped."""
+    selection = table.selection
+    if relation.identity == "n":
+        raise SourceError(
+            "decode the replication stream",
+            selection.full_name,
+            "its REPLICA IDENTITY was set to NOTHING while running; UPDATE and DELETE of it would be missing",
+            f'as the tables\' owner: ALTER TABLE "{relation.schema}"."{relation.table}" REPLICA IDENTITY DEFAULT;',
+        )
+    keys = {column.name for column in relation.columns if column.key}
+    if relation.identity == "f":  # every column is flagged then; the primary key is the catalog's
+        keys = {column.name for column in table.shape.key}
+    wanted = {*selection.columns, *keys, *([selection.link] if selection.link else [])}
+    absent = sorted(wanted - {column.name for column in relation.columns})
+    if absent:
+        raise SourceError(
+            "decode the replication stream",
+            selection.full_name,
+            f"the mapped column {', '.join(absent)} is not published any more (dropped, renamed, unlisted)",
+            "correct the mapping to the table's new columns and start again; the slot keeps the place",
+        )
+    return Shape(
+        relation.schema,
+        relation.table,
+        tuple(
+            Column(column.name, column.type_oid, column.typmod, column.name in keys)
+            for column in relation.columns
+            if column.name in wanted
+        ),
+    )
