@@ -49,6 +49,7 @@ class Declarations:
 
     def _references(self, node: Node, roles: dict[str, str]) -> None:
         for key, value in named(node, self.problems, "references"):
+            self.names.unreadable.add(key.text)
             found = entries(value, self.problems, f"reference '{key.text}'", ("table", "match"), ("table", "match"))
             if found is None or len(found) < 2:
                 continue
@@ -68,12 +69,14 @@ class Declarations:
             if roles.setdefault(table.text, "a reference table") != "a reference table":
                 self._taken(table, roles)
                 continue
+            self.names.unreadable.discard(key.text)
             slot = 1 + len(self.names.references)
             self.names.references[key.text] = Reference(key.text, table, column, source, slot)
 
     def _children(self, node: Node, roles: dict[str, str]) -> None:
         keys = ("table", "belongs_to", "order_by")
         for key, value in named(node, self.problems, "children"):
+            self.names.unreadable.add(key.text)
             found = entries(value, self.problems, f"child '{key.text}'", keys, keys)
             if found is None or len(found) < 3:
                 continue
@@ -90,6 +93,7 @@ class Declarations:
                 self.problems.add(key.mark, told, "give the child table another name")
                 continue
             roles[table.text] = "a child table"
+            self.names.unreadable.discard(key.text)
             slot = 1 + len(self.names.references) + len(self.names.children)
             self.names.children[key.text] = ChildTable(key.text, table, link, order_by, slot)
 

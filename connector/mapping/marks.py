@@ -120,8 +120,12 @@ class Problems:
         if self._found:
             raise self._all()
 
+    def errors(self) -> list[ConfigError]:
+        """Everything found, in the order of the files' lines."""
+        return [error for _, error in sorted(self._found.items(), key=lambda item: item[0])]
+
     def _all(self) -> ConfigErrors:
-        return ConfigErrors([error for _, error in sorted(self._found.items(), key=lambda item: item[0])])
+        return ConfigErrors(self.errors())
 
 
 def _cells(character: str) -> int:

@@ -59,13 +59,17 @@ class ChildTable:
 
 @dataclass(slots=True)
 class Names:
-    """Everything a mapping declares. `uses` grows while values and conditions are compiled."""
+    """Everything a mapping declares. `uses` grows while values and conditions are compiled.
+
+    unreadable: names of declarations with a problem that was noted; what hangs on them is not told again.
+    """
 
     problems: Problems
     dossier: ScalarNode | None = None
     references: dict[str, Reference] = field(default_factory=dict)
     children: dict[str, ChildTable] = field(default_factory=dict)
     uses: list[ColumnUse] = field(default_factory=list)
+    unreadable: set[str] = field(default_factory=set)
 
     def resolve(self, path: ScalarNode) -> Place | None:
         parts = column_path(path, self.problems)
@@ -77,6 +81,8 @@ class Names:
             return 0, column
         reference = self.references.get(owner)
         if reference is None:
+            if owner in self.unreadable:
+                return None
             if owner in self.children:
                 told = f"'{owner}' is a child table with many rows, not a reference"
                 mend = f"pick one of its rows: {{last: {owner}, column: {column}}}"
@@ -92,6 +98,8 @@ class Names:
     def child(self, name: ScalarNode) -> tuple[int, ChildPaths] | None:
         child = self.children.get(name.text)
         if child is None:
+            if name.text in self.unreadable:
+                return None
             told = f"no child table is named '{name.written}'"
             declared = self.children or ["(none is declared under children)"]
             self.problems.choose(name.mark, told, name.text, declared)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from connector.change.selection import Selection
 from connector.errors import ConfigError
 from connector.mapping.facts import Facts
-from connector.mapping.marks import Mark, nearest, problem
+from connector.mapping.marks import Mark, Problems, nearest
 from connector.mapping.view import DossierView
 
 
@@ -111,42 +111,24 @@ def against_catalog(plan: Plan, columns: Mapping[str, Mapping[str, str]]) -> lis
     columns: `schema.table` → column → type name, as `format_type` or `pg_type.typname` writes it, of every table
     the runtime role can see.
     """
-    found: list[ConfigError] = []
-    absent: set[str] = set()
+    found = Problems()
     for use in plan.tables:
         if use.table not in columns:
-            absent.add(use.table)
-            found.append(
-                problem(
-                    use.mark,
-                    f"the database has no table {use.table}, or the connector's role cannot see it",
-                    nearest(use.table, columns)
-                    or "write schema.table as the database has it; `check` shows what the role may read",
-                )
-            )
+            told = f"the database has no table {use.table}, or the connector's role cannot see it"
+            found.add(use.mark, told, nearest(use.table, columns) or "write schema.table as the database has it")
     for name in plan.columns:
-        if name.table not in absent and name.column not in columns.get(name.table, {}):
-            has = columns.get(name.table, {})
-            found.append(
-                problem(
-                    name.mark,
-                    f"table {name.table} has no column {name.column}",
-                    nearest(name.column, has) or f"its columns: {', '.join(has)}",
-                )
-            )
+        has = columns.get(name.table)
+        if has is not None and name.column not in has:
+            told = f"table {name.table} has no column {name.column}"
+            found.add(name.mark, told, nearest(name.column, has) or f"its columns: {', '.join(has)}")
     for match in plan.matches:
         left = _family(columns.get(match.table, {}).get(match.column))
         right = _family(columns.get(match.from_table, {}).get(match.from_column))
         if left and right and left != right:
-            found.append(
-                problem(
-                    match.mark,
-                    f"{match.table}.{match.column} is {left} and {match.from_table}.{match.from_column} is {right}: "
-                    "they are never equal",
-                    "match two columns of the same type",
-                )
-            )
-    return found
+            ours, theirs = f"{match.table}.{match.column}", f"{match.from_table}.{match.from_column}"
+            told = f"{ours} is {left} and {theirs} is {right}: they are never equal"
+            found.add(match.mark, told, "match two columns of the same type")
+    return found.errors()
 
 
 def _family(type_name: str | None) -> str | None:
