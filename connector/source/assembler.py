@@ -12,6 +12,7 @@ This is the hot path: one row is one pass of generated code and one join, withou
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -30,9 +31,8 @@ from connector.errors import SourceError
 from connector.log.contract import Entry
 from connector.source.catalog import CatalogTable
 from connector.source.decode.messages import (
+    PG_EPOCH_US,
     UNCHANGED,
-    Begin,
-    Commit,
     Field,
     Message,
     Relation,
@@ -57,7 +57,12 @@ _NEW: Final = 0x4E
 _KEY: Final = 0x4B
 _OLD: Final = 0x4F
 
+# Begin and Commit come with every transaction, so they are read without an object (messages.Begin, messages.Commit).
+_BEGIN = struct.Struct(">QqI")
+_COMMIT = struct.Struct(">BQQq")
+
 _ZERO = b"\0"
+_ZIGZAG = [zigzag(number) for number in range(4096)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,24 +195,26 @@ class Assembler:
         return batch
 
     def _begin(self, data: bytes) -> None:
-        begin = parse(data[PAYLOAD : -len(PADDING)])
-        assert isinstance(begin, Begin)
+        if len(data) != PAYLOAD + 1 + _BEGIN.size + len(PADDING):
+            raise violation("a begin message of another length")
+        commit_lsn, commit_time, xid = _BEGIN.unpack_from(data, PAYLOAD + 1)
         if self.in_transaction:
             raise violation("a transaction begins inside another")
         self.in_transaction = True
         self._serial += 1
-        self._commit_lsn = begin.commit_lsn
-        self._commit_time_us = begin.commit_time_us
-        self._xid = begin.xid
+        self._commit_lsn = commit_lsn
+        self._commit_time_us = commit_time + PG_EPOCH_US
+        self._xid = xid
         self._ordinal = 0
         self._opened = False
         self._last.clear()
-        self._replaying = (self.epoch, begin.commit_lsn) <= self._highest[:2]
+        self._replaying = (self.epoch, commit_lsn) <= self._highest[:2]
 
     def _commit(self, data: bytes) -> int:
-        commit = parse(data[PAYLOAD : -len(PADDING)])
-        assert isinstance(commit, Commit)
-        if not self.in_transaction or commit.commit_lsn != self._commit_lsn:
+        if len(data) != PAYLOAD + 1 + _COMMIT.size + len(PADDING):
+            raise violation("a commit message of another length")
+        _, commit_lsn, end_lsn = _COMMIT.unpack_from(data, PAYLOAD + 1)[:3]
+        if not self.in_transaction or commit_lsn != self._commit_lsn:
             raise violation("a commit does not belong to the transaction that is open")
         entries = self._entries
         for at in self._last.values():
@@ -217,10 +224,10 @@ class Assembler:
         self._index.committed()
         self.in_transaction = False
         self._transactions += 1
-        self._end_lsn = commit.end_lsn
-        self._done_lsn = commit.commit_lsn
-        self._done_time_us = commit.commit_time_us
-        return commit.end_lsn
+        self._end_lsn = end_lsn
+        self._done_lsn = commit_lsn
+        self._done_time_us = self._commit_time_us
+        return int(end_lsn)
 
     def _table(self, data: bytes) -> CapturedRelation | None:
         self._ordinal += 1
@@ -319,14 +326,12 @@ class Assembler:
         self._emit(table, data, self.targets(table, key, link), record_key, row, None, 2, sub)
 
     def targets(self, table: CapturedRelation, key: bytes, link: bytes | None) -> Sequence[int]:
-        match table.role:
-            case Role.DOSSIER:
-                raw = key[1:-1]
-                return (self._partition_of(json.loads(key).encode() if b"\\" in raw else raw),)
-            case Role.CHILD if link is not None:
-                return (self._partition_of(link),)
-            case _:
-                return self.everywhere
+        if table.role is Role.DOSSIER:
+            raw = key[1:-1]
+            return (self._partition_of(json.loads(key).encode() if b"\\" in raw else raw),)
+        if link is not None and table.is_child:
+            return (self._partition_of(link),)
+        return self.everywhere
 
     def _emit(
         self,
@@ -345,7 +350,8 @@ class Assembler:
             table.serial = self._serial
             table.order = 0
         table.order += 1
-        ordinal = zigzag(self._ordinal)
+        number, order = self._ordinal, table.order
+        ordinal = _ZIGZAG[number] if number < 4096 else zigzag(number)
         if after is None:
             assert before is not None
             head = (table.delete_head, before, b"\0")
@@ -358,20 +364,20 @@ class Assembler:
                 *head,
                 table.source,
                 self._context,
-                zigzag(payload_lsn(data)),
+                zigzag(int.from_bytes(data[1:9])),
                 ordinal,
-                zigzag(sub),
+                _ZIGZAG[sub],
                 self._ends[op],
                 ordinal,
-                zigzag(table.order),
+                _ZIGZAG[order] if order < 4096 else zigzag(order),
                 _ZERO,
             )
         )
-        entries = self._entries
+        entries, last, replaying = self._entries, self._last, self._replaying
         for partition in targets:
-            if self._replaying and self._has(partition, sub):
+            if replaying and self._has(partition, sub):
                 continue
-            self._last[partition] = len(entries)
+            last[partition] = len(entries)
             entries.append(Entry(partition, record_key, value))
             self.size += len(value) + len(record_key)
         self._changes += 1

@@ -22,9 +22,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from connector.change.columntype import ColumnType, Kind, column_type
+from connector.change.columntype import DAY_US, ColumnType, Kind, column_type, parse_date
 from connector.change.encoding import twos_complement
-from connector.change.shape import Shape
+from connector.change.shape import Column, Shape
 from connector.source.decode.messages import violation
 
 PADDING = b"\0\0\0\0"
@@ -46,18 +46,21 @@ class Transcoder:
 
 def zigzag(number: int) -> bytes:
     """An Avro int or long: zigzag, then little-endian base 128 (Avro specification, Binary Encoding)."""
-    rest = (number << 1) ^ (number >> 63)
-    if rest < 0x80:
-        return _ONE_BYTE[rest]
-    out = bytearray()
-    while rest >= 0x80:
-        out.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    out.append(rest)
-    return bytes(out)
+    rest = number << 1 if number >= 0 else ~(number << 1)
+    if rest < 0x4000:
+        return _ENDING[rest]
+    out = b""
+    while rest >= 0x4000:
+        out += _CONTINUED[rest & 0x3FFF]
+        rest >>= 14
+    return out + _ENDING[rest]
 
 
-_ONE_BYTE = [bytes((number,)) for number in range(128)]
+# Fourteen bits at a time: two bytes that are followed by others, and the one or two bytes that end a number.
+_CONTINUED = [bytes((number & 0x7F | 0x80, number >> 7 | 0x80)) for number in range(0x4000)]
+_ENDING = [
+    bytes((number,)) if number < 0x80 else bytes((number & 0x7F | 0x80, number >> 7)) for number in range(0x4000)
+]
 
 
 def text_bytes(text: bytes) -> bytes:
@@ -75,6 +78,9 @@ def compile_transcoder(columns: Sequence[str], shape: Shape, link: str | None) -
         "violation": violation,
         "table": shape.full_name,
         "J": _json_text,
+        "L": _NULLABLE_LENGTHS,
+        "T": lambda size: b"\2" + zigzag(size),
+        "N": _null_key,
     }
     for index, column in enumerate(shape.columns):
         kind = column_type(column.type_oid, column.typmod)
@@ -87,20 +93,28 @@ def compile_transcoder(columns: Sequence[str], shape: Shape, link: str | None) -
     walk.line(f"  if I2(m, p)[0] != {len(columns)}: raise violation('a row with another number of columns')")
     walk.line("  p += 2")
     for name in columns:
+        walk.line("  k, n = U(m, p)")
         if name in kept:
             i = kept[name]
-            walk.line("  k, n = U(m, p)")
+            column = shape.columns[i]
             walk.line("  if k == 116:")
-            walk.line(f"   q = p + 5 + n; v{i} = m[p + 5:q]; p = q")
+            if column.key or name == link:
+                walk.line(f"   q = p + 5 + n; v{i} = m[p + 5:q]; p = q; c{i} = {_call(i, column, f'v{i}')}")
+            elif column_type(column.type_oid, column.typmod).kind is Kind.TEXT:
+                # Most columns are short text: no call, only the length prefix and the bytes.
+                walk.line(
+                    f"   q = p + 5 + n; c{i} = (L[n] if n < {len(_NULLABLE_LENGTHS)} else T(n)) + m[p + 5:q]; p = q"
+                )
+            else:
+                walk.line(f"   q = p + 5 + n; c{i} = {_call(i, column, 'm[p + 5:q]')}; p = q")
             walk.line("  elif k == 110:")
-            walk.line(f"   v{i} = None; p += 1")
+            null = f"v{i} = None; " if column.key or name == link else ""
+            walk.line(f"   {null}c{i} = {_null(column)}; p += 1")
             walk.line("  elif k == 117: return None")
-            walk.line("  else: raise violation('a column of unknown kind')")
         else:
-            walk.line("  k, n = U(m, p)")
             walk.line("  if k == 116: p += 5 + n")
             walk.line("  elif k == 110 or k == 117: p += 1")
-            walk.line("  else: raise violation('a column of unknown kind')")
+        walk.line("  else: raise violation('a column of unknown kind')")
     walk.line("  if p > len(m) - 4: raise violation('a row is cut short')")
     _emit_row(walk, shape, link, ", p")
 
@@ -109,6 +123,8 @@ def compile_transcoder(columns: Sequence[str], shape: Shape, link: str | None) -
     fields.line(" try:")
     names = "".join(f"v{index}, " for index in range(len(shape.columns)))
     fields.line(f"  ({names}) = values")
+    for i, column in enumerate(shape.columns):
+        fields.line(f"  c{i} = {_null(column)} if v{i} is None else {_call(i, column, f'v{i}')}")
     _emit_row(fields, shape, link, "")
 
     source = walk.text() + fields.text()
@@ -128,17 +144,25 @@ class _Source:
         return "\n".join(self._lines) + "\n"
 
 
+def _call(index: int, column: Column, text: str) -> str:
+    """The expression that converts a column's text."""
+    kind = column_type(column.type_oid, column.typmod)
+    return f"F{index}[{text}]" if _memoized(kind, column.key) else f"F{index}({text})"
+
+
+def _null(column: Column) -> str:
+    """The expression for NULL; a key column without a null branch cannot hold it."""
+    plain = len(column_type(column.type_oid, column.typmod).avro) == 1
+    return "N()" if column.key and plain else "b'\\0'"
+
+
+def _null_key() -> bytes:
+    raise TypeError
+
+
 def _emit_row(out: _Source, shape: Shape, link: str | None, more: str) -> None:
-    parts: list[str] = []
-    for index, column in enumerate(shape.columns):
-        kind = column_type(column.type_oid, column.typmod)
-        convert = f"F{index}[v{index}]" if _memoized(kind, column.key) else f"F{index}(v{index})"
-        if column.key and len(kind.avro) == 1:
-            parts.append(convert)
-        else:
-            parts.append(f"b'\\0' if v{index} is None else {convert}")
-    joined = parts[0] if len(parts) == 1 else f"b''.join(({', '.join(parts)}))"
-    out.line(f"  row = {joined}")
+    parts = [f"c{index}" for index in range(len(shape.columns))]
+    out.line(f"  row = {parts[0]}" if len(parts) == 1 else f"  row = b''.join(({', '.join(parts)}))")
     keys = [
         f"b'\"' + v{index} + b'\"'" if column.type_oid in _BARE else f"J(v{index})"
         for index, column in enumerate(shape.columns)
@@ -238,8 +262,33 @@ def _plain(kind: ColumnType, nullable: bool) -> Callable[[bytes], bytes]:
                 return branch + zigzag(len(fraction)) + text_bytes(twos_complement(int(whole + fraction)))
 
             return variable
+        case Kind.TIMESTAMP_US | Kind.TIMESTAMP_MS:
+            unit = 1000 if kind.kind is Kind.TIMESTAMP_MS else 1
+            days = _Days()
+
+            def timestamp(value: bytes) -> bytes:
+                size = len(value)
+                if value[10:11] == b" " and 19 <= size <= 26 and value[-2:] != b"BC":
+                    seconds = int(value[11:13]) * 3600 + int(value[14:16]) * 60 + int(value[17:19])
+                    fraction = int(value[20:].ljust(6, b"0")) if size > 20 else 0
+                    return branch + zigzag((days[value[:10]] + seconds * 1_000_000 + fraction) // unit)
+                return branch + zigzag(parse(value.decode()))  # type: ignore[arg-type]
+
+            return timestamp
         case _:
             return lambda value: branch + zigzag(parse(value.decode()))  # type: ignore[arg-type]
+
+
+class _Days(dict[bytes, int]):
+    """A date's text → microseconds of its midnight since the epoch; a stream names few dates."""
+
+    __slots__ = ()
+
+    def __missing__(self, text: bytes) -> int:
+        if len(self) >= _MEMO_LIMIT:
+            self.clear()
+        made = self[text] = parse_date(text.decode()) * DAY_US
+        return made
 
 
 _FLOAT = struct.Struct("<f").pack
