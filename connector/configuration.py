@@ -59,7 +59,7 @@ def load(path: Path) -> Configuration:
         mend = "add `mapping: preset:NAME`, a file or the mapping itself (docs/mapping.md)"
         problems.add(root.mark, "the configuration lacks 'mapping'", mend)
     else:
-        resolved = _mapping(mapping, path, problems, ())
+        resolved = resolve_mapping(mapping, path, problems, ())
         plan = compile_mapping(resolved, problems) if resolved is not None else None
     problems.raise_found()
     assert settings is not None
@@ -90,7 +90,7 @@ def _reason(error: OSError) -> str:
 # --- the mapping: in place, from a file, from a preset -------------------------------------------------------------
 
 
-def _mapping(node: Node, path: Path | None, problems: Problems, seen: tuple[str, ...]) -> Node | None:
+def resolve_mapping(node: Node, path: Path | None, problems: Problems, seen: tuple[str, ...]) -> Node | None:
     """The mapping a node states or names, with what it extends below it. None after a problem was noted."""
     if isinstance(node, ScalarNode):
         return _named_mapping(node, path, problems, seen)
@@ -115,31 +115,31 @@ def _named_mapping(name: ScalarNode, path: Path | None, problems: Problems, seen
     if not isinstance(where.value, str) or not text:
         problems.add(name.mark, "'mapping' names nothing", "write preset:NAME, a path, or the mapping itself")
         return None
-    if text in seen:
+    file = None if path is None or text.startswith(PRESET) else path.parent / text
+    shown = text if file is None else str(file)
+    if shown in seen:
         problems.add(name.mark, "a mapping extends itself", "remove one of the `extends` lines")
         return None
-    file: Path | None = None
-    if text.startswith(PRESET):
-        preset = text.removeprefix(PRESET).strip()
-        if preset not in presets():
-            problems.choose(name.mark, f"no preset is named '{preset}'", preset, presets())
-            return None
-        data = (resources.files("connector.mapping") / "presets" / f"{preset}.yml").read_bytes()
-        shown = text
-    else:
-        if path is None:
-            problems.add(name.mark, "a preset extends presets only", f"write {PRESET}NAME")
-            return None
-        file = path.parent / text
-        try:
-            data = file.read_bytes()
-        except OSError as error:
-            mend = f"the path is relative to {path.parent}; for a shipped mapping write {PRESET}NAME"
-            problems.add(name.mark, f"the mapping file cannot be read: {_reason(error)}", mend)
-            return None
-        shown = str(file)
-    inner = unwrap(read(data, shown), problems)
-    return None if inner is None else _mapping(inner, file, problems, (*seen, text))
+    data = _preset(text, name, problems) if file is None else _mapping_file(file, name, problems)
+    inner = unwrap(read(data, shown), problems) if data is not None else None
+    return None if inner is None else resolve_mapping(inner, file, problems, (*seen, shown))
+
+
+def _preset(text: str, name: ScalarNode, problems: Problems) -> bytes | None:
+    preset = text.removeprefix(PRESET).strip()
+    if preset in presets():
+        return (resources.files("connector.mapping") / "presets" / f"{preset}.yml").read_bytes()
+    problems.choose(name.mark, f"'{name.written}' names no preset", preset, presets())
+    return None
+
+
+def _mapping_file(file: Path, name: ScalarNode, problems: Problems) -> bytes | None:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        mend = f"the path is relative to {file.parent}; for a shipped mapping write {PRESET}NAME"
+        problems.add(name.mark, f"the mapping file cannot be read: {_reason(error)}", mend)
+        return None
 
 
 # --- ${env:NAME} and ${file:PATH} ----------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ def _named_mapping(name: ScalarNode, path: Path | None, problems: Problems, seen
 def substitute(node: Node, problems: Problems, *, retype: bool) -> Node:
     """Put the values of `${env:…}` and `${file:…}` in their places.
 
-    retype: an unquoted scalar becomes what its new text means (a number, true); else it stays text.
+    retype: what is not quoted, or nothing but a call, becomes what its new text means (a number, true); else text.
     """
     match node:
         case ListNode(items=items):
@@ -158,7 +158,8 @@ def substitute(node: Node, problems: Problems, *, retype: bool) -> Node:
             return replace(node, entries=told)
         case ScalarNode(value=str(), text=text) if "${" in text:
             filled = _CALL.sub(lambda call: _called(call, node.mark, problems), text)
-            value = plain_value(filled) if retype and node.plain else filled
+            whole = node.plain or _CALL.fullmatch(text) is not None  # inside { } a call must be in quotes
+            value = plain_value(filled) if retype and whole else filled
             return replace(node, text=filled, value=value)
     return node
 
@@ -222,12 +223,14 @@ def _explain(error: ErrorDetails, root: MapNode, problems: Problems, unresolved:
         case "extra_forbidden" if key is not None:
             allowed = [*_model(location[:-1]).model_fields, *(["mapping"] if len(location) == 1 else [])]
             place = f"'{section}'" if section else "the configuration"
-            problems.choose(key.mark, f"{place} has no '{key.text}'", key.text, allowed)
+            problems.choose(key.mark, f"{place} has no '{key.text}'", key.text, allowed, hide=True)
         case "missing":
             place = f"'{section}'" if section else "the configuration"
             mark = key.mark if key is not None else node.mark
             about = _about(location)
-            problems.add(mark, f"{place} lacks '{location[-1]}'", f"add `{location[-1]}: …`{about and f' ({about})'}")
+            problems.add(
+                mark, f"{place} lacks '{location[-1]}'", f"add `{location[-1]}: …`{about and f' ({about})'}", hide=True
+            )
         case _:
             if unresolved.at(node.mark):
                 return  # what it would have been is not known, so nothing more can be said of it

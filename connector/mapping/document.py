@@ -161,6 +161,8 @@ def _events(text: str, source: Source, problems: Problems) -> Iterator[Event]:
         mend = next((mend for sign, mend in _SYNTAX if sign in told), "see the example config/emc-cdc.yml")
         if place is None:
             raise
+        if "but got '{'" in told and source.lines[place.line][: place.column].endswith("$"):
+            mend = "inside { } and [ ] put it in quotes: '${env:NAME}'"
         problems.fail(Mark(source, place.line + 1, place.column + 1), f"this is not YAML: {told}", mend)
 
 

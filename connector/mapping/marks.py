@@ -26,6 +26,8 @@ _SECRET_KEY = re.compile(
     r"""(?ix) ["']? \b ( dsn | headers | settings | [\w.-]* (?: password | passwd | secret | token | credential
     | authorization | cookie | api-?key | jaas ) [\w.-]* ) ["']? \s* : """
 )
+_SECRET_WORDS = ("dsn", "headers", "settings", "password", "secret", "token", "authorization")
+_OWN_KEY = re.compile(r"""\s*(?:- )?\s*["']?([\w.-]+)["']?\s*:""")
 _SECRET_TEXT = re.compile(r"(?i)(://[^:/@\s]*:)[^@\s]*@|(password\s*=\s*)\S+")
 
 
@@ -54,10 +56,12 @@ class Mark:
     def __str__(self) -> str:
         return f"{self.source.name}:{self.line}:{self.column}"
 
-    def excerpt(self) -> str:
-        """The line with a caret under the place, without secrets."""
+    def excerpt(self, *, hide: bool = False) -> str:
+        """The line with a caret under the place, without secrets; `hide` leaves out all that follows the place."""
         line = self.source.lines[self.line - 1] if self.line <= len(self.source.lines) else ""
         shown = _without_secrets(self.source.lines, self.line - 1)
+        if hide and shown == line:
+            shown = f"{line[: self.column - 1 + self.width]}: ***"
         start = min(self.column - 1, len(shown))
         if shown != line:  # what stands behind a hidden value has moved
             start = min(start, next((i for i, (a, b) in enumerate(zip(shown, line, strict=False)) if a != b), start))
@@ -70,9 +74,9 @@ class Mark:
         return f"{number}{window}\n{' ' * 5} | {pad}{caret}"
 
 
-def problem(mark: Mark, cause: str, mend: str) -> ConfigError:
-    """One error at one place."""
-    return ConfigError(OPERATION, str(mark), f"{cause}\n{mark.excerpt()}", mend)
+def problem(mark: Mark, cause: str, mend: str, *, hide: bool = False) -> ConfigError:
+    """One error at one place; `hide` shows nothing of the line behind it."""
+    return ConfigError(OPERATION, str(mark), f"{cause}\n{mark.excerpt(hide=hide)}", mend)
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str | None:
@@ -91,20 +95,21 @@ class Problems:
     def __bool__(self) -> bool:
         return bool(self._found)
 
-    def add(self, mark: Mark, cause: str, mend: str) -> None:
-        """One more; a second one at the same place with the same cause is dropped."""
-        self._found.setdefault((mark.source.name, mark.line, mark.column, cause), problem(mark, cause, mend))
+    def add(self, mark: Mark, cause: str, mend: str, *, hide: bool = False) -> None:
+        """One more; a second one at the same place with the same cause is dropped. `hide` as in `problem`."""
+        place = (mark.source.name, mark.line, mark.column, cause)
+        self._found.setdefault(place, problem(mark, cause, mend, hide=hide))
 
     def fail(self, mark: Mark, cause: str, mend: str) -> NoReturn:
         """One more, after which nothing can be read: raise what was found."""
         self.add(mark, cause, mend)
         raise self._all()
 
-    def choose(self, mark: Mark, cause: str, word: str, allowed: Iterable[str]) -> None:
+    def choose(self, mark: Mark, cause: str, word: str, allowed: Iterable[str], *, hide: bool = False) -> None:
         """`word` is none of the allowed ones: names them all, the nearest first."""
         names = list(allowed)
         near = nearest(word, names)
-        self.add(mark, cause, f"{near + ' ' if near else ''}allowed here: {', '.join(names)}")
+        self.add(mark, cause, f"{near + ' ' if near else ''}allowed here: {', '.join(names)}", hide=hide)
 
     def join(self, other: Problems) -> None:
         """Take over what another step found."""
@@ -144,10 +149,18 @@ def _without_secrets(lines: tuple[str, ...], index: int) -> str:
         if not colon:
             return "***"
         return f"{key}: ***" if rest.strip() else line
-    own = _SECRET_KEY.search(line)
+    own = _secret_key(line)
     if own and line[own.end() :].strip():
         return f"{line[: own.end()]} ***"
     return _SECRET_TEXT.sub(lambda m: f"{m[1]}***@" if m[1] else f"{m[2]}***", line)
+
+
+def _secret_key(line: str) -> re.Match[str] | None:
+    """The key on a line whose value may be a secret, also one that is misspelt."""
+    own = _OWN_KEY.match(line)
+    if own and difflib.get_close_matches(own[1].casefold(), _SECRET_WORDS, n=1, cutoff=0.65):
+        return own
+    return _SECRET_KEY.search(line)
 
 
 def _under_secret(lines: tuple[str, ...], index: int) -> bool:
@@ -156,7 +169,7 @@ def _under_secret(lines: tuple[str, ...], index: int) -> bool:
     for line in reversed(lines[:index]):
         if not line.strip() or line.lstrip().startswith("#") or _indent(line) >= depth:
             continue
-        if _SECRET_KEY.search(line):
+        if _secret_key(line):
             return True
         depth = _indent(line)
         if depth == 0:

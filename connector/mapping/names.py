@@ -88,7 +88,7 @@ class Names:
                 mend = f"pick one of its rows: {{last: {owner}, column: {column}}}"
                 self.problems.add(path.mark, told, mend)
             else:
-                told = f"no reference is named '{owner}'"
+                told = f"no reference is named '{owner if path.text == path.written else path.written}'"
                 self.problems.choose(path.mark, told, owner, self.references or ["(none is declared under references)"])
             return None
         self.use(reference)

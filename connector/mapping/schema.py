@@ -11,7 +11,7 @@ from typing import Any
 from connector.mapping.compile import OPTIONAL_PARAMETERS, PARAMETERS, REQUIRED_MILESTONES, USER
 from connector.mapping.conditions import ORDERS
 from connector.mapping.facts import Milestone
-from connector.mapping.kinds import LEVEL, SITE, TRUTH, Kind
+from connector.mapping.kinds import LEVEL, SITE, TEXT, TRUTH, Kind
 
 Schema = dict[str, Any]
 
@@ -44,10 +44,11 @@ _OR_NULL: Schema = {"type": ["string", "number", "boolean", "null"]}
 def mapping_schema() -> tuple[Schema, Schema]:
     """The schema of `mapping`, and the definitions it refers to."""
     definitions: Schema = {"test": _test(), "condition": _condition()}
-    for name, kind in {**PARAMETERS, **USER}.items():
-        definitions[f"value_{name}"] = _value(name, kind, words=False)
-        definitions[f"result_{name}"] = _value(name, kind, words=True)
-    parameters = {name: _ref(f"value_{name}") | {"description": _ABOUT[name]} for name in PARAMETERS}
+    for kind in {**PARAMETERS, **USER}.values():
+        definitions[_name(kind)] = _value(kind, words=False)
+        if kind.words:
+            definitions[_name(kind, words=True)] = _value(kind, words=True)
+    parameters = {name: _ref(_name(kind)) | {"description": _ABOUT[name]} for name, kind in PARAMETERS.items()}
     properties: Schema = {
         "extends": {"type": "string", "description": "preset:tên hoặc đường dẫn; preset:name or a path"},
         "dossier": _object({"table": _table()}, ("table",)),
@@ -72,7 +73,7 @@ def mapping_schema() -> tuple[Schema, Schema]:
             {m.name.lower(): _ref("condition") | {"description": _MILESTONES[m.name.lower()]} for m in Milestone}, ()
         ),
         **parameters,
-        "User": _object({name: _ref(f"value_{name}") | {"description": _ABOUT[name]} for name in USER}, ()),
+        "User": _object({name: _ref(_name(kind)) | {"description": _ABOUT[name]} for name, kind in USER.items()}, ()),
     }
     whole = ["dossier", "milestones", *(p for p in PARAMETERS if p not in OPTIONAL_PARAMETERS), "User"]
     complete = {
@@ -138,11 +139,16 @@ def _constant(kind: Kind) -> Schema:
     return {"type": "boolean"} if kind is TRUTH else _SCALAR
 
 
-def _value(name: str, kind: Kind, *, words: bool) -> Schema:
+def _name(kind: Kind, *, words: bool = False) -> str:
+    return f"{'words' if words else 'value'} of {kind.name}".replace(" ", "_")
+
+
+def _value(kind: Kind, *, words: bool) -> Schema:
     """A value of this kind; `words`: one that stands in `is`, `then` or `else`, where closed words are complete."""
-    own, result, text = _ref(f"value_{name}"), _ref(f"result_{name}"), _ref("value_CodeProfile")
+    own, text = _ref(_name(kind)), _ref(_name(TEXT))
+    result = _ref(_name(kind, words=True)) if kind.words else own
     pick: Schema = {"where": _ref("condition"), "column": {"type": "string"}}
-    case = _object({"when": _ref("condition"), "then": result if kind.words else own}, None)
+    case = _object({"when": _ref("condition"), "then": result}, None)
     forms = [
         _object({"constant": _constant(kind)}, None),
         _object({"column": _PATH}, None),
@@ -155,7 +161,7 @@ def _value(name: str, kind: Kind, *, words: bool) -> Schema:
             ("of", "is"),
         ),
         _object(
-            {"cases": {"type": "array", "minItems": 1, "items": case}, "else": result if kind.words else own},
+            {"cases": {"type": "array", "minItems": 1, "items": case}, "else": result},
             ("cases",),
         ),
         _object({"coalesce": {"type": "array", "minItems": 1, "items": own}}, None),

@@ -110,6 +110,8 @@ def test_a_long_line_is_cut_around_the_place() -> None:
         "api-key: geheim: x\n",
         "my.sasl.password: geheim: x\n",
         "a: b: host=h password=geheim\n",
+        "source:\n  dns: geheim: x\n",
+        "passwrd: geheim: x\n",
     ],
 )
 def test_a_secret_is_not_shown_with_its_line(text: str) -> None:
