@@ -47,12 +47,25 @@ _NO_SUCH_OFFSET: Final = frozenset({
     KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION,
 })  # fmt: skip
 _AWAY: Final = frozenset({
+    # nobody answers, or not in time
     KafkaError._TIMED_OUT, KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT_QUEUE, KafkaError._TRANSPORT,
     KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE, KafkaError._WAIT_COORD, KafkaError._WAIT_CACHE,
     KafkaError._DESTROY, KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT, KafkaError._STATE,
-    KafkaError._IN_PROGRESS, KafkaError._PREV_IN_PROGRESS, KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._IN_PROGRESS, KafkaError._PREV_IN_PROGRESS, KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.NETWORK_EXCEPTION, KafkaError.BROKER_NOT_AVAILABLE, KafkaError.THROTTLING_QUOTA_EXCEEDED,
+    # a broker is starting, stopping, or handing its work to another one
+    KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.REPLICA_NOT_AVAILABLE,
+    KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.OFFSET_NOT_AVAILABLE,
+    KafkaError.NOT_CONTROLLER, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR, KafkaError.KAFKA_STORAGE_ERROR, KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION,
+    # too few replicas are in sync
+    KafkaError.NOT_ENOUGH_REPLICAS, KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+    # the producer has lost its thread; a new one finds it again
+    KafkaError.CONCURRENT_TRANSACTIONS, KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, KafkaError.UNKNOWN_PRODUCER_ID,
+    KafkaError.INVALID_PRODUCER_ID_MAPPING, KafkaError._GAPLESS_GUARANTEE,
 })  # fmt: skip
+"""Trying again, with a new client, can help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +125,6 @@ class Cluster:
                 "message.timeout.ms": append_ms,
                 "transaction.timeout.ms": 2 * append_ms,
                 "queue.buffering.max.messages": 500_000,
-                "retry.backoff.ms": 20,
                 "socket.timeout.ms": self._connect_ms,
                 "delivery.report.only.error": True,
             },

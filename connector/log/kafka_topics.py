@@ -196,10 +196,14 @@ class Topics:
             isolation_level=IsolationLevel.READ_COMMITTED,
             request_timeout=self._cluster.patience.connect,
         )
-        return {
-            place.partition: self._result("read the ends of the log", topic, future).offset
-            for place, future in futures.items()
-        }
+        offsets = {}
+        for place, future in futures.items():
+            offset = self._result("read the ends of the log", topic, future).offset
+            if offset < 0:
+                # librdkafka gives a partition whose leader did not answer no error, only no offset.
+                raise self._cluster.unavailable("read the ends of the log", topic, "no answer")
+            offsets[place.partition] = offset
+        return offsets
 
     def _result(self, operation: str, subject: str, future: Any) -> Any:
         """A future's result, bounded; librdkafka bounds the request itself, the second bound is for its queue."""

@@ -5,45 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections import defaultdict
 from itertools import pairwise
 from time import monotonic
 
 import pytest
-from conftest import PARTITIONS, Log, read_up
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from logs_under_test import PARTITIONS, Log, by_partition, entries, poll_until_error, read_up
 
 from connector.errors import LogError, LogUnavailable, retryable
-from connector.log.contract import Entry, LogReader, Record
-
-
-def entries(*texts: str) -> list[Entry]:
-    """`"1:a"` is a record for partition 1 with key and value made of `a`."""
-    made = []
-    for text in texts:
-        partition, _, word = text.partition(":")
-        made.append(Entry(int(partition), b"key " + word.encode(), b"value " + word.encode()))
-    return made
-
-
-def by_partition(records: list[Record]) -> dict[int, list[tuple[bytes, bytes]]]:
-    """Keys and values, partition by partition."""
-    found: dict[int, list[tuple[bytes, bytes]]] = defaultdict(list)
-    for record in records:
-        found[record.partition].append((record.key, record.value))
-    return dict(found)
-
-
-def poll_until_error(reader: LogReader, seconds: float = 20) -> LogError:
-    """The error that `poll` ends with."""
-    deadline = monotonic() + seconds
-    while monotonic() < deadline:
-        try:
-            assert not reader.poll(0.2, 10)
-        except LogError as error:
-            return error
-    raise AssertionError("poll raised nothing")
+from connector.log.contract import Entry, Record
 
 
 def test_a_new_log_is_empty(log: Log) -> None:
@@ -328,9 +299,9 @@ batches = st.lists(st.tuples(st.integers(0, PARTITIONS - 1), st.binary(max_size=
 steps = st.lists(st.one_of(batches, st.just("reopen"), st.sampled_from(["schema a", "schema b"])), max_size=6)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=steps, data=st.data())
-def test_a_log_is_a_list_for_each_partition(log: Log, steps: list[object], data: st.DataObject) -> None:
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=steps, shares=st.tuples(*[st.integers(0, 100)] * PARTITIONS))
+def test_a_log_is_a_list_for_each_partition(log: Log, steps: list[object], shares: tuple[int, ...]) -> None:
     """Whatever is appended, reopened and registered: read from any offset, a partition is its list's rest."""
     writer = log.writer()
     writer.open()
@@ -355,7 +326,7 @@ def test_a_log_is_a_list_for_each_partition(log: Log, steps: list[object], data:
     assert by_partition(records) == {p: pairs for p, pairs in model.items() if pairs}
     log.settle()
     ends = log.reader().ends()
-    starts = {p: data.draw(st.integers(0, ends[p]), label=f"start of {p}") for p in range(PARTITIONS)}
+    starts = {p: ends[p] * shares[p] // 100 for p in range(PARTITIONS)}
     expected = [record for record in records if record.offset >= starts[record.partition]]
     assert sorted(log.contents(starts)) == sorted(expected)
     while log.opened:
