@@ -228,9 +228,8 @@ def _explain(error: ErrorDetails, root: MapNode, problems: Problems, unresolved:
             place = f"'{section}'" if section else "the configuration"
             mark = key.mark if key is not None else node.mark
             about = _about(location)
-            problems.add(
-                mark, f"{place} lacks '{location[-1]}'", f"add `{location[-1]}: …`{about and f' ({about})'}", hide=True
-            )
+            mend = f"add `{location[-1]}: …`{about and f' ({about})'}"
+            problems.add(mark, f"{place} lacks '{location[-1]}'", mend, hide=key is not None)
         case _:
             if unresolved.at(node.mark):
                 return  # what it would have been is not known, so nothing more can be said of it

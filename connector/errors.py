@@ -35,7 +35,7 @@ class ConfigError(ConnectorError):
 
 
 class ConfigErrors(ConfigError):
-    """Everything that is wrong with a configuration, at once; `errors` has them one by one, never empty."""
+    """Everything that is wrong with a configuration, at once; `problems` has them one by one, never empty."""
 
     def __init__(self, errors: Sequence[ConfigError]) -> None:
         first = errors[0]
@@ -49,7 +49,7 @@ class ConfigErrors(ConfigError):
                 f"{len(errors)} errors\n{told}",
                 "correct the lines shown; each says how",
             )
-        self.errors = tuple(errors)
+        self.problems = tuple(errors)
 
 
 class SourceError(ConnectorError):

@@ -46,7 +46,7 @@ def errors(folder: Path, text: str) -> dict[str, ConfigError]:
     """What is wrong with a configuration, by line:column."""
     with pytest.raises(ConfigErrors) as caught:
         load(written(folder, text))
-    found = caught.value.errors
+    found = caught.value.problems
     assert all("geheim" not in f"{error.subject}{error.cause}{error.mend}" for error in found)
     return {error.subject.split("emc-cdc.yml:")[-1]: error for error in found}
 
@@ -234,7 +234,7 @@ def test_a_broken_configuration_is_told_at_its_place(
         (tmp_path / "other.yml").write_text("{}\n")
         with pytest.raises(ConfigErrors) as caught:
             load(written(tmp_path, MINIMAL.replace(part, instead)))
-        found = {error.subject.rsplit("yml:")[-1]: error for error in caught.value.errors}
+        found = {error.subject.rsplit("yml:")[-1]: error for error in caught.value.problems}
     else:
         assert part in MINIMAL
         found = errors(tmp_path, MINIMAL.replace(part, instead))
@@ -248,7 +248,7 @@ def test_errors_of_settings_and_mapping_come_at_once(tmp_path: Path) -> None:
     text = "name: A\nsource: {}\nemc: {encoding: xml}\nmapping: {extends: preset:one-stop-generic, Level: 5}\n"
     with pytest.raises(ConfigErrors) as caught:
         load(written(tmp_path, text))
-    places = [error.subject.rsplit("yml:")[-1] for error in caught.value.errors]
+    places = [error.subject.rsplit("yml:")[-1] for error in caught.value.problems]
     assert places == ["1:7", "2:1", "3:17", "4:10", "4:52"]
     assert caught.value.subject == str(tmp_path / "emc-cdc.yml")
     assert "5 errors" in caught.value.cause

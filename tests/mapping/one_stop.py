@@ -64,4 +64,4 @@ def broken(text: str) -> list[ConfigError]:
     """The errors of a mapping that does not compile."""
     with pytest.raises(ConfigErrors) as caught:
         compile_text(text, "m.yml")
-    return list(caught.value.errors)
+    return list(caught.value.problems)

@@ -16,7 +16,7 @@ def failures(data: bytes) -> list[tuple[str, str, str]]:
     """Place, cause and mend of everything that is wrong with a file."""
     with pytest.raises(ConfigErrors) as caught:
         read(data, "f.yml")
-    return [(error.subject, error.cause, error.mend) for error in caught.value.errors]
+    return [(error.subject, error.cause, error.mend) for error in caught.value.problems]
 
 
 def plain(node: Node) -> object:
@@ -169,7 +169,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     try:
         read(data, "f.yml")
     except ConfigErrors as caught:
-        places = [error.subject for error in caught.errors]
+        places = [error.subject for error in caught.problems]
     else:
         places = []
     assert all(place.startswith("f.yml:") for place in places)
@@ -181,7 +181,7 @@ def test_any_yaml_like_text_is_read_or_refused(text: str) -> None:
     try:
         read(text.encode(), "f.yml")
     except ConfigErrors as caught:
-        places = [error.subject for error in caught.errors]
+        places = [error.subject for error in caught.problems]
     else:
         places = []
     assert all(place.startswith("f.yml:") for place in places)

@@ -116,7 +116,7 @@ def test_an_example_of_the_page_is_true(example: Example) -> None:
     if example.kind == "yaml wrong":
         with pytest.raises(ConfigErrors) as caught:
             compiled(example)
-        (error,) = caught.value.errors
+        (error,) = caught.value.problems
         assert f"{error.subject}: {error.cause}\n      → {error.mend}\n" == example.following
         return
     plan = compiled(example)

@@ -1,0 +1,57 @@
+"""The shipped mappings fit the schemas they are made for, on a real server."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from connector.configuration import presets
+from connector.demo.postgres import PostgresServer, wheel_bin_dir
+from connector.mapping.compile import compile_mapping, unwrap
+from connector.mapping.document import MapNode, read
+from connector.mapping.extend import extend
+from connector.mapping.marks import Problems
+from connector.mapping.plan import Plan, against_catalog
+
+SCHEMAS = {"one-stop-generic": resources.files("connector.demo.legacy") / "schema.sql"}
+
+COLUMNS = """
+SELECT n.nspname || '.' || c.relname, a.attname, format_type(a.atttypid, a.atttypmod)
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind = 'r' AND n.nspname = 'motcua'"""
+
+
+def preset(name: str) -> Plan:
+    """A preset's plan, with a site id."""
+    problems = Problems()
+    data = (resources.files("connector.mapping") / "presets" / f"{name}.yml").read_bytes()
+    lower, upper = unwrap(read(data, name), problems), read(b"SiteId: 327", "upper")
+    assert isinstance(lower, MapNode)
+    assert isinstance(upper, MapNode)
+    plan = compile_mapping(extend(lower, upper), problems)
+    problems.raise_found()
+    assert plan is not None
+    return plan
+
+
+def test_every_preset_has_a_schema_here() -> None:
+    """A new preset comes with the schema that it is tested on."""
+    assert set(presets()) == set(SCHEMAS)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_a_preset_fits_its_schema(name: str, tmp_path: Path) -> None:
+    """Every table and column that it names is there, and what it matches can be equal."""
+    with PostgresServer(wheel_bin_dir(16), tmp_path / "data") as server, psycopg.connect(server.dsn()) as connection:
+        connection.execute(SCHEMAS[name].read_text("utf-8"))
+        catalog: dict[str, dict[str, str]] = {}
+        for table, column, type_name in connection.execute(COLUMNS):
+            catalog.setdefault(table, {})[column] = type_name
+    plan = preset(name)
+    assert against_catalog(plan, catalog) == []
+    del catalog["motcua.thu_tuc"]["ma"]
+    assert [str(error.subject) for error in against_catalog(plan, catalog)] == [f"{name}:28:13"]
