@@ -1,0 +1,98 @@
+"""Facts → the parameters of one event, by the guide (Appendix 1, part III, notes).
+
+One small pure module, because the guide gives some parameters a meaning that depends on the Status: FormsReception is
+the reception channel, but at Status 3 the way of returning the result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from connector.emc.event import EmcEvent, EmcUser
+from connector.mapping.facts import Channel, Facts, Milestone, PaymentChannel, ResultChannel, UserType
+from connector.settings import EmcSettings
+
+ONLINE = 1
+IN_PERSON = 2
+
+_PAYMENT = {PaymentChannel.ONLINE: 1, PaymentChannel.IN_PERSON: 2, PaymentChannel.NONE: 0}
+_CARRIER = {ResultChannel.VNPOST: 1, ResultChannel.OTHER_POST: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Incomplete:
+    """An event that cannot be made: which facts are unknown, in the guide's words, without values."""
+
+    reasons: tuple[str, ...]
+
+
+def parameters(facts: Facts, status: Milestone, settings: EmcSettings) -> EmcEvent | Incomplete:
+    """The event of `status` for these facts, or what is missing for it."""
+    user = facts.user
+    unknown = [
+        name
+        for name, value in (
+            ("CodeProfile", facts.code_profile),
+            ("SiteId", facts.site_id),
+            ("CodeTTHC", facts.code_tthc),
+            ("NameTTHC", facts.name_tthc),
+            ("Level", facts.level),
+            ("IsFromDVCQG", facts.from_dvcqg),
+            ("User.type", user.type),
+            ("User.account", user.account),
+            ("User.location", user.location),
+        )
+        if value is None
+    ]
+    if status is Milestone.RESULT:
+        if facts.result is None:
+            unknown.append("Result (how the result is returned)")
+        if facts.payment is None:
+            unknown.append("FormsPayments")
+    elif facts.reception is None and facts.level != 0:
+        unknown.append("FormsReception (how the dossier was received)")
+    if unknown or facts.missing:
+        return Incomplete((*facts.missing, *(f"{name} is unknown" for name in unknown)))
+    assert facts.code_profile is not None
+    assert facts.site_id is not None
+    assert facts.code_tthc is not None
+    assert facts.name_tthc is not None
+    assert facts.level is not None
+    return EmcEvent(
+        CodeProfile=facts.code_profile,
+        SiteId=facts.site_id,
+        CodeTTHC=facts.code_tthc,
+        NameTTHC=facts.name_tthc,
+        Status=status.value,
+        FormsReception=_reception(facts, status),
+        FormsPayments=_payment(facts, status),
+        Level=facts.level,
+        IsFromDVCQG=1 if facts.from_dvcqg else 0,
+        IsDVCBC=_CARRIER.get(facts.result, 0) if status is Milestone.RESULT and facts.result is not None else 0,
+        Data=facts.data or "",
+        User=_user(facts, settings),
+    )
+
+
+def _reception(facts: Facts, status: Milestone) -> int:
+    if status is Milestone.RESULT:
+        return IN_PERSON if facts.result is ResultChannel.DESK else ONLINE
+    if facts.level == 0:  # an information service is received at the desk only
+        return IN_PERSON
+    return ONLINE if facts.reception is Channel.ONLINE else IN_PERSON
+
+
+def _payment(facts: Facts, status: Milestone) -> int:
+    if status is not Milestone.RESULT or facts.payment is None:
+        return 0
+    return _PAYMENT[facts.payment]
+
+
+def _user(facts: Facts, settings: EmcSettings) -> EmcUser:
+    kind, account, location = facts.user.type, facts.user.account, facts.user.location
+    assert kind is not None
+    assert location is not None
+    local = kind is UserType.BUSINESS or (kind is UserType.OFFICER and settings.officer_id == "ID_local")
+    return EmcUser(
+        ID_local=account if local else None, ID_QG=None if local else account, TYPE=kind.value, LOCATION=location
+    )
