@@ -195,17 +195,16 @@ class KafkaReader:
                 return []
 
     def _take(self, message: Message) -> list[Record]:
-        partition, offset = message.partition(), message.offset()
-        assert partition is not None
-        assert offset is not None
         error = message.error()
         if error is None:
-            return [Record(partition, offset, message.key() or b"", message.value() or b"")]
+            return [Record(*_place(message), message.key() or b"", message.value() or b"")]
         if error.code() == KafkaError._PARTITION_EOF:
+            partition, offset = _place(message)
             self._reached[partition] = offset
         elif not error.retriable() and error.code() != KafkaError._ALL_BROKERS_DOWN:
             # Kept for the next poll: records of this one are already out of librdkafka's hands.
-            self._failure = self._cluster.explain("read the log", f"{self._topic}, partition {partition}", error)
+            subject = f"{self._topic}, partition {message.partition()}"
+            self._failure = self._cluster.explain("read the log", subject, error)
         return []
 
     def _look_for_brokers(self) -> None:
@@ -255,6 +254,14 @@ class KafkaReader:
         """See the contract."""
         with suppress(KafkaException, RuntimeError):
             self._consumer.close()
+
+
+def _place(message: Message) -> tuple[int, int]:
+    """Partition and offset, which every record and every end of a partition has."""
+    partition, offset = message.partition(), message.offset()
+    assert partition is not None
+    assert offset is not None
+    return partition, offset
 
 
 def _schemas(topics: Topics, cluster: Cluster, name: str, group: str) -> dict[int, str]:

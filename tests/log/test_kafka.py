@@ -200,6 +200,19 @@ def test_a_record_too_large_for_the_topic_is_told(kafka_log: Log) -> None:
     assert kafka_log.writer().open() == {}
 
 
+def test_an_append_larger_than_the_clients_queue_passes(kafka: Any) -> None:
+    """An append of more records than librdkafka queues waits for room and is complete."""
+    log = Log(kafka_settings(kafka.bootstrap, settings={"queue.buffering.max.messages": 50}))
+    writer = log.writer()
+    writer.open()
+    writer.append(entries(*(f"{number % PARTITIONS}:{number}" for number in range(2000))))
+    found = by_partition(log.contents())
+    for partition in range(PARTITIONS):
+        assert [int(key[4:]) for key, _ in found[partition]] == list(range(partition, 2000, PARTITIONS))
+    for part in reversed(log.opened):
+        part.close()
+
+
 def test_no_broker_at_all_is_told_in_time(capfd: pytest.CaptureFixture[str]) -> None:
     """With nobody at the address both sides give up within their patience, name it, and print nothing."""
     settings = KafkaSettings(brokers="127.0.0.1:9")
