@@ -1,0 +1,1 @@
+"""Real servers as pytest plugins; `tests/conftest.py` loads them."""
