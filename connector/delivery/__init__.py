@@ -1,0 +1,1 @@
+"""Log → state → judgement → outbox → push."""
