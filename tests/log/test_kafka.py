@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer, TopicPartition
@@ -14,6 +13,7 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 from logs_under_test import PARTITIONS, Log, by_partition, entries, kafka_settings, poll_until_error
 from other_client import KafkaConsumer
 from other_client import TopicPartition as Place
+from plugins.kafka import KafkaBroker
 
 from connector.change.partitioner import partition_of
 from connector.errors import LogError, LogUnavailable, retryable
@@ -35,16 +35,6 @@ def hasty(log: Log) -> tuple[KafkaWriter, KafkaReader]:
     log.opened.append(reader)
     reader.assign(dict.fromkeys(range(PARTITIONS), 0))
     return writer, reader
-
-
-@contextmanager
-def standing_still(pid: int) -> Iterator[None]:
-    """The process is stopped inside."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("unfinished", [1, 700])
@@ -99,6 +89,28 @@ def test_another_client_finds_the_same_records(kafka_log: Log) -> None:
     assert {record.key for record in ours} == set(keys)
 
 
+def test_the_documented_consumer_works(kafka_log: Log) -> None:
+    """The consumer that docs/log.md shows reads the log as it stands there."""
+    writer = kafka_log.writer()
+    writer.open()
+    schema = {"type": "record", "name": "Envelope", "fields": [{"name": "op", "type": "string"}]}
+    header = b"\0" + writer.register(json.dumps(schema)).to_bytes(4, "big")
+    writer.append([Entry(2, b'["motcua.ho_so","17"]', header + b"\x02c")])
+    kafka_log.settle()
+    page = (Path(__file__).parents[2] / "docs" / "log.md").read_text(encoding="utf-8")
+    program = page.split("```python\n")[1].split("```")[0]
+    assert kafka_log.settings.log.kafka is not None
+    for placeholder, value in (
+        ("kafka:9092", kafka_log.settings.log.kafka.brokers),
+        ("mot-cua", kafka_log.settings.name),
+    ):
+        assert f'"{placeholder}"' in program
+        program = program.replace(placeholder, value)
+    program = program.replace("consumer_timeout_ms=5000", "consumer_timeout_ms=3000")
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout == "2 0 ['motcua.ho_so', '17'] c\n"
+
+
 def test_topics_are_made_as_documented(kafka_log: Log) -> None:
     """The topics that open makes are compacted, the changes after 14 days, with the settings' replicas in sync."""
     kafka_log.writer().open()
@@ -133,7 +145,7 @@ def test_a_topic_that_forgets_is_refused(kafka_log: Log) -> None:
         ({"replication_factor": 1, "min_insync_replicas": 2}, "larger than replication_factor"),
     ],
 )
-def test_more_replicas_than_brokers_are_refused(kafka: Any, asked: dict[str, int], cause: str) -> None:
+def test_more_replicas_than_brokers_are_refused(kafka: KafkaBroker, asked: dict[str, int], cause: str) -> None:
     """Replicas the cluster cannot give are an error that names both settings."""
     log = Log(kafka_settings(kafka.bootstrap, **asked))
     with pytest.raises(LogError, match=cause) as caught:
@@ -200,7 +212,7 @@ def test_a_record_too_large_for_the_topic_is_told(kafka_log: Log) -> None:
     assert kafka_log.writer().open() == {}
 
 
-def test_an_append_larger_than_the_clients_queue_passes(kafka: Any) -> None:
+def test_an_append_larger_than_the_clients_queue_passes(kafka: KafkaBroker) -> None:
     """An append of more records than librdkafka queues waits for room and is complete."""
     log = Log(kafka_settings(kafka.bootstrap, settings={"queue.buffering.max.messages": 50}))
     writer = log.writer()
@@ -224,24 +236,29 @@ def test_no_broker_at_all_is_told_in_time(capfd: pytest.CaptureFixture[str]) -> 
     assert capfd.readouterr().err == ""
 
 
-def test_a_broker_that_stands_still_is_told_in_time(kafka: Any, kafka_log: Log) -> None:
+def test_a_broker_that_stands_still_is_told_in_time(kafka: KafkaBroker, kafka_log: Log) -> None:
     """A broker that takes connections and answers nothing makes append and poll fail in bounded time."""
     writer, reader = hasty(kafka_log)
     writer.append(entries("0:a"))
     assert len(reader.poll(20, 10)) == 1
-    with standing_still(kafka.pid):
+    kafka.pause()
+    try:
         with pytest.raises(LogUnavailable):
             writer.append(entries("0:b"))
         assert isinstance(poll_until_error(reader, 40), LogUnavailable)
         with pytest.raises(LogUnavailable):
             reader.ends()
+    finally:
+        kafka.resume()
     again, tails = kafka_log.open_when_it_can()
     assert tails in ({0: b"value a"}, {0: b"value b"})
     again.append(entries("0:c"))
     assert by_partition(kafka_log.contents())[0][-1] == (b"key c", b"value c")
 
 
-def test_a_killed_broker_is_told_and_comes_back(kafka: Any, kafka_log: Log, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_killed_broker_is_told_and_comes_back(
+    kafka: KafkaBroker, kafka_log: Log, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Kill -9 of the broker: append and poll say LogUnavailable; what was acknowledged is there afterwards."""
     writer, reader = hasty(kafka_log)
     writer.append(entries("0:a", "1:b"))
@@ -256,7 +273,7 @@ def test_a_killed_broker_is_told_and_comes_back(kafka: Any, kafka_log: Log, capf
                 break
         assert capfd.readouterr().err == ""
     finally:
-        kafka.start(keep=True)
+        kafka.start()
     _, tails = kafka_log.open_when_it_can()
     assert tails in ({0: b"value a", 1: b"value b"}, {0: b"value c", 1: b"value b"})
     found = by_partition(kafka_log.contents())
