@@ -1,3 +1,3 @@
 """What every test may ask for: the servers of tests/plugins."""
 
-pytest_plugins = ["plugins.kafka"]
+pytest_plugins = ["plugins.kafka", "plugins.postgres"]
