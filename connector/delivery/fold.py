@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 
 from connector.change.record import SNAPSHOT_BEGIN, SNAPSHOT_END, Change, Op, Row, Value
 from connector.change.selection import Role
-from connector.delivery.rowcodec import lookup_text
 from connector.delivery.state import PartitionState, Tables, key_order, key_text
 from connector.emc.event import EmcEvent
 from connector.emc.judgement import judge, quiet
+from connector.mapping.kinds import canonical
 from connector.mapping.plan import Plan
 from connector.settings import EmcSettings
 
@@ -62,7 +62,7 @@ class View:
         return list(rows.values()) if len(rows) == 1 else [rows[key] for key in sorted(rows, key=key_order)]
 
     def reference(self, table: str, column: str, value: Value) -> Row | None:
-        return self._state.reference(table, column, lookup_text(value))
+        return self._state.reference(table, column, canonical(value))
 
 
 class Fold:
@@ -139,7 +139,7 @@ class Fold:
             case Role.REFERENCE:
                 self._state.put(change.table, key, None, change.after)
                 pairs = [
-                    (column, lookup_text(value))
+                    (column, canonical(value))
                     for column in self._lookups.get(change.table, ())
                     if (value := change.after.get(column)) is not None
                 ]
@@ -150,7 +150,7 @@ class Fold:
                 dossier: str | None = key
             case Role.CHILD:
                 link = change.after.get(table.link or "")
-                dossier = None if link is None else lookup_text(link)
+                dossier = None if link is None else str(link)
                 there, before = self._state.owner(change.table, key)
                 if there and before != dossier:
                     if touch:

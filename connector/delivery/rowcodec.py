@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 
-from connector.change.record import Row, Value
+from connector.change.record import Row
 
 _DECIMAL = "$decimal"
 _BYTES = "$bytes"
@@ -24,17 +24,6 @@ def load_row(data: bytes) -> Row:
     """The reverse of `dump_row`."""
     row: Row = json.loads(data) if b'{"$' not in data else json.loads(data, object_hook=_unmark)
     return row
-
-
-def lookup_text(value: Value) -> str:
-    """One text for equal values of different types, so that an integer finds a numeric column."""
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case Decimal() if value.is_finite():
-            return format(value.normalize(), "f")
-        case _:
-            return str(value)
 
 
 def _mark(value: object) -> object:

@@ -1,0 +1,89 @@
+"""The state directory: one deliver process, one file per partition, and a note of which files there must be."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import IO
+
+from connector.delivery.state import PartitionState
+from connector.errors import DeliveryError
+
+
+class StateDirectory:
+    """Holds the directory against a second process, and opens the partitions' files."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path = path
+        self._name = name
+        self._attached = path / f"{name}.attached.json"
+        self._lock: IO[str] = self._take_lock()
+
+    def open(self, partitions: int) -> list[PartitionState]:
+        """The state of every partition. DeliveryError when one was lost: it holds what EMC is still owed."""
+        known = self._known()
+        for partition in range(partitions):
+            path = partition_path(self._path, self._name, partition)
+            if partition in known and not path.exists():
+                raise DeliveryError(
+                    "open the delivery state",
+                    str(path),
+                    "it is gone, and with it what is still owed to EMC",
+                    "restore it from a backup, or attach anew: move the whole directory away and start; the log's changes"
+                    " are judged again then, so EMC hears them again",
+                )
+        states = [
+            PartitionState(partition_path(self._path, self._name, partition), self._name, partition)
+            for partition in range(partitions)
+        ]
+        note = self._attached.with_suffix(".tmp")
+        note.write_text(json.dumps(sorted({*known, *range(partitions)})), encoding="utf-8")
+        note.replace(self._attached)
+        return states
+
+    def close(self) -> None:
+        """Let another process have it. Never raises."""
+        self._lock.close()
+
+    def _known(self) -> set[int]:
+        try:
+            return set(json.loads(self._attached.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return set()
+        except (OSError, ValueError, TypeError) as error:
+            raise DeliveryError(
+                "open the delivery state", str(self._attached), str(error), "delete it if all partition files are there"
+            ) from None
+
+    def _take_lock(self) -> IO[str]:
+        path = self._path / f"{self._name}.lock"
+        try:
+            self._path.mkdir(parents=True, exist_ok=True)
+            lock = path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise DeliveryError(
+                "open the delivery state", str(path), os.strerror(error.errno or 0), "make delivery.state writable"
+            ) from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read().strip() or "?"
+            lock.close()
+            raise DeliveryError(
+                "open the delivery state",
+                str(self._path),
+                f"another deliver process uses it (pid {holder})",
+                "stop that one, or set delivery.state to another directory",
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        return lock
+
+
+def partition_path(directory: Path, name: str, partition: int) -> Path:
+    """The file of one partition."""
+    return directory / f"{name}-{partition:04}.sqlite"
