@@ -46,6 +46,9 @@ _CHANGES = """
 SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0) FROM pg_stat_user_tables
 WHERE schemaname = 'motcua' AND relname = ANY(%(tables)s)"""
 
+CLOCK_STEP = 0.001
+"""Arrival times may be given in whole milliseconds."""
+
 _UNDER_WORK = ("dang_xu_ly", "cho_ky", "cho_tra")
 _ENDED_OTHERWISE = ("tra_lai", "huy")
 _INTEGERS = ("SiteId", "Status", "FormsReception", "FormsPayments", "Level", "IsFromDVCQG", "IsDVCBC")
@@ -82,7 +85,8 @@ class Verdict:
 
     lost: owed, and never arrived. out_of_order: arrived, but not in its place (an outdated repeat too).
     duplicates: arrived again right after itself. unexpected: never owed (a wrong parameter makes one lost and one
-    unexpected). Latency is from commit to first arrival, of all events that arrived in order; None when there is none.
+    unexpected). An event that arrives before its commit is not the one that was owed. Latency is from commit to first
+    arrival, of all events that arrived in order; None when there is none.
     `findings` names the first few faults, by dossier number and status.
     """
 
@@ -147,35 +151,33 @@ def expected(dsn: str, since: int, site_id: int = SITE_ID) -> dict[str, list[Owe
 
 def verdict(owed: Mapping[str, Sequence[Owed]], arrived: Sequence[Arrival]) -> Verdict:
     """Compare. `arrived` in the order of arrival, all dossiers together."""
-    by_code: dict[str, list[tuple[str, Arrival]]] = {}
-    for arrival in arrived:
-        parameters = normalised(arrival.parameters)
-        by_code.setdefault(str(parameters["CodeProfile"]), []).append((_canonical(parameters), arrival))
+    by_code: dict[str, list[_Told]] = {}
+    for parameters, at in arrived:
+        told = _Told.of(normalised(parameters), at)
+        by_code.setdefault(told.code, []).append(told)
     lost = out_of_order = duplicates = unexpected = 0
     latencies: list[tuple[float, float]] = []
     findings: list[str] = []
     for code in sorted({*owed, *by_code}):
-        due = [(_canonical(event.parameters), event) for event in owed.get(code, ())]
+        due = [_Told.of(event.parameters, event.committed) for event in owed.get(code, ())]
         came = by_code.get(code, [])
-        matched, missing, extra = _align([text for text, _ in due], [text for text, _ in came])
-        latencies += [(due[i][1].committed, came[j][1].at - due[i][1].committed) for i, j in matched]
-        known = {text for text, _ in due}
+        matched, missing, extra = _align(due, came)
+        latencies += [(due[i].at, came[j].at - due[i].at) for i, j in matched]
+        known = {event.body for event in due}
         for j in extra:
-            text, arrival = came[j]
-            status = normalised(arrival.parameters)["Status"]
-            same = next((i for i in missing if due[i][0] == text), None)
-            if same is None and j > 0 and came[j - 1][0] == text:
+            event = came[j]
+            late = next((i for i in missing if due[i].may_be(event)), None)
+            if late is None and j > 0 and came[j - 1].body == event.body:
                 duplicates += 1
-            elif text in known:
+            elif late is not None or event.body in known:
                 out_of_order += 1
-                findings.append(f"out of order: {code} Status {status}")
-                if same is not None:
-                    missing.remove(same)
+                findings.append(f"out of order: {code} Status {event.status}")
+                missing = [i for i in missing if i != late]
             else:
                 unexpected += 1
-                findings.append(f"unexpected: {code} Status {status}")
+                findings.append(f"unexpected: {code} Status {event.status}")
         lost += len(missing)
-        findings += [f"lost: {code} Status {due[i][1].parameters['Status']}" for i in missing]
+        findings += [f"lost: {code} Status {due[i].status}" for i in missing]
     seconds = [latency for _, latency in latencies]
     return Verdict(
         dossiers=len(owed),
@@ -303,12 +305,30 @@ def _life(dossier: _Dossier, rows: Sequence[Sequence[Any]], since: int) -> Itera
                 yield Owed(parameters, float(transaction[0][3]))
 
 
-def _align(due: Sequence[str], came: Sequence[str]) -> tuple[list[tuple[int, int]], list[int], list[int]]:
+class _Told(NamedTuple):
+    """An event in a form that compares: owed (`at` its commit) or arrived."""
+
+    code: str
+    status: int
+    body: str
+    at: float
+
+    @classmethod
+    def of(cls, parameters: Parameters, at: float) -> _Told:
+        body = json.dumps(parameters, sort_keys=True, ensure_ascii=False)
+        return cls(parameters["CodeProfile"], parameters["Status"], body, at)
+
+    def may_be(self, arrival: _Told) -> bool:
+        """Whether this owed event can be what arrived: the same, and not before it was committed."""
+        return self.body == arrival.body and self.at <= arrival.at + CLOCK_STEP
+
+
+def _align(due: Sequence[_Told], came: Sequence[_Told]) -> tuple[list[tuple[int, int]], list[int], list[int]]:
     """The longest common subsequence, matched as early as possible, and what it leaves over on either side."""
     longest = [[0] * (len(came) + 1) for _ in range(len(due) + 1)]
     for i in reversed(range(len(due))):
         for j in reversed(range(len(came))):
-            if due[i] == came[j]:
+            if due[i].may_be(came[j]):
                 longest[i][j] = longest[i + 1][j + 1] + 1
             else:
                 longest[i][j] = max(longest[i + 1][j], longest[i][j + 1])
@@ -317,7 +337,7 @@ def _align(due: Sequence[str], came: Sequence[str]) -> tuple[list[tuple[int, int
     extra: list[int] = []
     i = j = 0
     while i < len(due) or j < len(came):
-        if i < len(due) and j < len(came) and due[i] == came[j]:
+        if i < len(due) and j < len(came) and due[i].may_be(came[j]):
             matched.append((i, j))
             i, j = i + 1, j + 1
         elif j == len(came) or (i < len(due) and longest[i + 1][j] >= longest[i][j + 1]):
@@ -327,7 +347,3 @@ def _align(due: Sequence[str], came: Sequence[str]) -> tuple[list[tuple[int, int
             extra.append(j)
             j += 1
     return matched, missing, extra
-
-
-def _canonical(parameters: Mapping[str, Any]) -> str:
-    return json.dumps(parameters, sort_keys=True, ensure_ascii=False)

@@ -7,7 +7,7 @@ server when the owner was killed itself. What goes wrong is a ConnectorError wit
 
 PostgreSQL refuses to run as root, so root's server runs as an unprivileged system user. Nothing outside of the data
 directory and the system's temporary directory changes its owner or mode for that: binaries which that user cannot
-reach are copied.
+reach are copied. (For root's tests: not under pytest's tmp_path, which every pytest of root's closes to others again.)
 """
 
 from __future__ import annotations

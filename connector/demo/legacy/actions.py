@@ -199,6 +199,7 @@ class Desk:
                 return
             case Act.PAY_FOR_ANOTHER:
                 if other is None:  # nobody else is there: the mistake does not happen
+                    self._journal(case.dossier, Act.NOTE, now)
                     return
                 payment = self._insert_payment(other, fee, step.detail, "da_thanh_toan", now)
                 case.mistaken = (payment, other)
@@ -206,6 +207,7 @@ class Desk:
                 return
             case _:
                 if case.mistaken is None:
+                    self._journal(case.dossier, Act.NOTE, now)
                     return
                 payment, wrong = case.mistaken
                 self._connection.execute(
