@@ -1,0 +1,68 @@
+"""The servers that the other tests rest on."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
+from plugins.kafka import BrokerFailed, KafkaBroker, libraries
+from plugins.postgres import Database
+from psycopg.errors import InsufficientPrivilege
+
+ROLES = "SELECT rolname, rolsuper, rolreplication FROM pg_roles WHERE rolname = current_user"
+
+
+def test_a_database_is_its_versions_and_its_owners(database: Database) -> None:
+    """The database is on the version it says, belongs to `owner`, and decodes."""
+    with psycopg.connect(database.dsn("owner")) as connection:
+        assert connection.info.server_version // 10_000 == database.version
+        assert connection.execute(ROLES).fetchone() == ("owner", False, False)
+        connection.execute("CREATE TABLE made (id int PRIMARY KEY)")
+        assert connection.execute("SHOW wal_level").fetchone() == ("logical",)
+
+
+def test_the_runtime_role_may_replicate_only(database: Database) -> None:
+    """`emc_cdc` makes a slot, and neither reads the owner's table nor creates one."""
+    with psycopg.connect(database.dsn("owner")) as connection:
+        connection.execute("CREATE TABLE kept (id int PRIMARY KEY)")
+    with psycopg.connect(database.dsn("emc_cdc"), autocommit=True) as connection:
+        assert connection.execute(ROLES).fetchone() == ("emc_cdc", False, True)
+        connection.execute("SELECT pg_create_logical_replication_slot('left_behind', 'pgoutput')")
+        with pytest.raises(InsufficientPrivilege):
+            connection.execute("TABLE kept")
+        with pytest.raises(InsufficientPrivilege):
+            connection.execute("CREATE TABLE public.mine (id int)")
+
+
+def test_slots_do_not_outlive_their_database(database: Database) -> None:
+    """The slot that the test before left behind is gone, as is that test's table."""
+    with psycopg.connect(database.dsn("postgres")) as connection:
+        assert connection.execute("SELECT count(*) FROM pg_replication_slots").fetchone() == (0,)
+        assert connection.execute("SELECT to_regclass('kept')").fetchone() == (None,)
+
+
+@pytest.mark.heavy
+def test_a_heavy_test_runs_on_one_version(database: Database, request: pytest.FixtureRequest) -> None:
+    """Without --full only the first version of --pg runs it."""
+    first = int(request.config.getoption("--pg").split(",")[0])
+    assert request.config.getoption("--full") or database.version == first
+
+
+def test_the_broker_keeps_its_topics_over_stop_and_crash(kafka: KafkaBroker) -> None:
+    """Stopped, killed and started again, the broker has its address and its topics still."""
+    before = kafka.bootstrap
+    client = AdminClient({"bootstrap.servers": before, "log_level": 0})
+    client.create_topics([NewTopic("kept", 1, 1)])["kept"].result(20)
+    kafka.restart()
+    kafka.kill()
+    assert not kafka.running
+    kafka.start()
+    assert kafka.bootstrap == before
+    assert "kept" in client.list_topics(timeout=20).topics
+
+
+def test_a_missing_broker_is_an_error_with_its_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the jars there is no skip but an error that says how to get them."""
+    monkeypatch.setenv("EMC_CDC_KAFKA_LIBS", "/nonexistent")
+    with pytest.raises(BrokerFailed, match="tests/install"):
+        libraries()
