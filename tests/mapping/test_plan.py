@@ -122,6 +122,7 @@ def test_a_reference_that_is_not_named_is_not_missing(mapping: str, rows: Any, k
         ([(1, "da_thanh_toan", "qua_mang"), (2, "da_thanh_toan", "tai_quay")], PaymentChannel.IN_PERSON),
         ([(10, "da_thanh_toan", "qua_mang"), (9, "da_thanh_toan", "tai_quay")], PaymentChannel.ONLINE),
         ([(None, "da_thanh_toan", "qua_mang"), (1, "da_thanh_toan", "tai_quay")], PaymentChannel.IN_PERSON),
+        ([(None, "da_thanh_toan", "qua_mang"), (-1, "da_thanh_toan", "tai_quay")], PaymentChannel.IN_PERSON),
         ([(1, "da_thanh_toan", "qua_mang"), (2, "hoan_tien", "tai_quay")], PaymentChannel.ONLINE),
         ([(1, "da_thanh_toan", "vi_moi")], None),
         ([(1, "da_thanh_toan", None)], PaymentChannel.NONE),
