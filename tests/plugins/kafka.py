@@ -17,7 +17,7 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 START_SECONDS = 90.0
 STOP_SECONDS = 60.0
 
-_JAVA = ("-Xmx384m", "-Xms64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
+SMALL_JAVA = ("-Xmx384m", "-Xms64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
 
 # Waits for the end of its input, which comes when the test run dies; then ends the broker without asking.
 _GUARD = 'read -r _; kill -KILL "$1"'
@@ -85,8 +85,10 @@ class KafkaBroker:
     `start` and `stop` as often as wished; topics, data and port stay. As a context manager it does both.
     """
 
-    def __init__(self, directory: Path, libs: Path | None = None) -> None:
+    def __init__(self, directory: Path, libs: Path | None = None, java: Sequence[str] = SMALL_JAVA) -> None:
+        """java: options of the virtual machine; the default starts fast and stays small."""
         self.directory = directory.absolute()
+        self._java = tuple(java)
         self.port = _free_port()
         self._controller = _free_port()
         self._libs = libs or libraries()
@@ -177,7 +179,7 @@ class KafkaBroker:
 
     def _command(self, main: str, *arguments: str) -> list[str]:
         log4j = f"-Dlog4j.configuration=file:{self.directory}/log4j.properties"
-        return ["java", *_JAVA, log4j, "-cp", f"{self._libs}/*", main, *arguments]
+        return ["java", *self._java, log4j, "-cp", f"{self._libs}/*", main, *arguments]
 
     def _format(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
