@@ -275,6 +275,7 @@ def test_another_number_of_partitions_is_refused(log: Log) -> None:
     with pytest.raises(LogError, match=f"{PARTITIONS} partitions, the settings say {PARTITIONS + 1}") as caught:
         log.writer(PARTITIONS + 1).open()
     assert f"set log.partitions to {PARTITIONS}" in caught.value.mend
+    assert log.writer().open() == {}
 
 
 def test_a_reader_that_comes_too_early_may_try_again(log: Log) -> None:
