@@ -6,7 +6,9 @@ from connector import pipeline
 from connector.cli.terminal import DEFAULT_CONFIG, ConfigOption, ListenOption, LogJsonOption, serve
 
 
-def capture(config: ConfigOption = DEFAULT_CONFIG, listen: ListenOption = None, log_json: LogJsonOption = False) -> None:
+def capture(
+    config: ConfigOption = DEFAULT_CONFIG, listen: ListenOption = None, log_json: LogJsonOption = False
+) -> None:
     """Read the database's replication stream into the change log.
 
     Ends in order at SIGTERM or Ctrl-C; exit code 2 when a person is needed.

@@ -6,7 +6,9 @@ from connector import pipeline
 from connector.cli.terminal import DEFAULT_CONFIG, ConfigOption, ListenOption, LogJsonOption, serve
 
 
-def deliver(config: ConfigOption = DEFAULT_CONFIG, listen: ListenOption = None, log_json: LogJsonOption = False) -> None:
+def deliver(
+    config: ConfigOption = DEFAULT_CONFIG, listen: ListenOption = None, log_json: LogJsonOption = False
+) -> None:
     """Fold the change log into events and push them to EMC.
 
     Ends in order at SIGTERM or Ctrl-C; exit code 2 when a person is needed.

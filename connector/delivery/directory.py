@@ -31,8 +31,8 @@ class StateDirectory:
                     "open the delivery state",
                     str(path),
                     "it is gone, and with it what is still owed to EMC",
-                    "restore it from a backup, or attach anew: move the whole directory away and start; the log's changes"
-                    " are judged again then, so EMC hears them again",
+                    "restore it from a backup, or attach anew: move the whole directory away and start; the log's"
+                    " changes are judged again then, so EMC hears them again",
                 )
         states = [
             PartitionState(partition_path(self._path, self._name, partition), self._name, partition)

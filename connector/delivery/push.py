@@ -1,8 +1,8 @@
 """One HTTP push: an attempt in, an outcome out.
 
-Contract: `push` never raises for what the network or EMC does, and ends by its deadline. TLS is always verified, against
-the system's authorities or emc.ca_file; redirects are not followed; proxies of the environment are not used; at most
-64 KiB of an answer are read, undecoded. Order and pacing are the outbox's business.
+Contract: `push` never raises for what the network or EMC does, and ends by its deadline. TLS is always verified,
+against the system's authorities or emc.ca_file; redirects are not followed; proxies of the environment are not used;
+at most 64 KiB of an answer are read, undecoded. Order and pacing are the outbox's business.
 
 Transport: httpx over aiohttp's connections, because httpx's own pool costs several times more at tens of requests in
 flight (docs/decisions/0003). That transport names every connection fault ConnectTimeout, also a reset after the request

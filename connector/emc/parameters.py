@@ -1,7 +1,15 @@
 """Facts → the parameters of one event, by the guide (Appendix 1, part III, notes).
 
-One small pure module, because the guide gives some parameters a meaning that depends on the Status: FormsReception is
-the reception channel, but at Status 3 the way of returning the result.
+One small pure module, because the guide gives some parameters a meaning that depends on the Status:
+
+| parameter      | Status 0, 1, 2                                 | Status 3                                              |
+|----------------|------------------------------------------------|-------------------------------------------------------|
+| FormsReception | channel of reception; 2 when Level is 0        | 2 handed over at the desk, 1 online or by post        |
+| IsDVCBC        | 0                                              | 1 VNPost, 2 another post service, else 0              |
+| FormsPayments  | 0                                              | 0 none, 1 online, 2 in person                         |
+
+User carries ID_local for TYPE 1 and ID_QG for TYPE 2; what TYPE 3 carries is open (setting `officer_id`).
+Facts are not judged here: a level that the guide does not have goes through, and `rules` finds it.
 """
 
 from __future__ import annotations
@@ -27,7 +35,11 @@ class Incomplete:
 
 
 def parameters(facts: Facts, status: Milestone, settings: EmcSettings) -> EmcEvent | Incomplete:
-    """The event of `status` for these facts, or what is missing for it."""
+    """The event of `status` for these facts, or what is missing for it.
+
+    Only what `status` needs must be known: the way of returning and the payment at Status 3, the channel of reception
+    at the others (unless Level 0 makes it 2). A reference row that is missing makes every event incomplete.
+    """
     user = facts.user
     unknown = [
         name

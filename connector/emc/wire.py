@@ -1,6 +1,7 @@
-"""An event as the body of a request: form (default) or JSON, in the variants the guide leaves open (docs/emc.md).
+"""An event as the body of a request: a form (default) or JSON, in the variants that the guide leaves open.
 
-Pure. What varies is a setting; what does not is the guide's.
+Pure. What varies is a setting (docs/emc.md, "Open points"); what does not is the guide's: the twelve parameters, text
+in UTF-8, and User as a JSON text of its own, also inside a JSON body.
 """
 
 from __future__ import annotations
@@ -40,34 +41,38 @@ PARAMETERS = (
 
 def encode(event: EmcEvent, settings: EmcSettings) -> Body:
     """The body of the POST that tells EMC of this event."""
-    values: dict[str, str | int] = {}
+    values: dict[str, str | int | None] = {}
     for name in PARAMETERS:
-        value = user_json(event.User) if name == "User" else getattr(event, name)
-        key = settings.user_key if name == "User" else name
-        if settings.key_case == "camel":
-            key = key[0].lower() + key[1:]
-        if name == "FormsPayments" and value == 0:
+        value: str | int | None = user_json(event.User) if name == "User" else getattr(event, name)
+        if name == "FormsPayments" and value == 0 and settings.null_payment != "zero":
             if settings.null_payment == "omit":
                 continue
-            if settings.null_payment == "empty":
-                value = ""
-        values[key] = value
+            value = None
+        values[_key(name, settings)] = value
     if settings.encoding == "form":
-        return Body("application/x-www-form-urlencoded; charset=utf-8", urlencode(values).encode())
+        text = urlencode({key: "" if value is None else value for key, value in values.items()})
+        return Body("application/x-www-form-urlencoded; charset=utf-8", text.encode("ascii"))
     if settings.numbers == "string":
-        values = {key: str(value) for key, value in values.items()}
-    body: dict[str, str | int | None] = {
-        key: None if value == "" and key.lower() == "formspayments" else value for key, value in values.items()
-    }
-    return Body("application/json; charset=utf-8", json.dumps(body, ensure_ascii=False).encode())
+        values = {key: None if value is None else str(value) for key, value in values.items()}
+    return Body("application/json; charset=utf-8", _json(values).encode())
 
 
 def user_json(user: EmcUser) -> str:
-    """The User parameter: a JSON text with the one identifier its TYPE asks for."""
-    parts: dict[str, str | int] = {}
+    """The User parameter: a JSON text with the identifier its TYPE asks for, written as in the guide's samples."""
+    parts: dict[str, str | int | None] = {}
     if user.ID_local is not None:
         parts["ID_local"] = user.ID_local
     if user.ID_QG is not None:
         parts["ID_QG"] = user.ID_QG
     parts |= {"TYPE": user.TYPE, "LOCATION": user.LOCATION}
-    return json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
+    return _json(parts)
+
+
+def _key(name: str, settings: EmcSettings) -> str:
+    if settings.key_case == "camel":
+        return name[0].lower() + name[1:]
+    return settings.user_key if name == "User" else name
+
+
+def _json(values: dict[str, str | int | None]) -> str:
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
