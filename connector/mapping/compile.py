@@ -24,7 +24,7 @@ from connector.mapping.facts import Facts, Milestone, UserFacts
 from connector.mapping.kinds import Kind, blank
 from connector.mapping.marks import Problems
 from connector.mapping.names import ChildTable, Names, Reference, Scope, entries
-from connector.mapping.plan import Child, LookupUse, Plan, TableUse
+from connector.mapping.plan import Child, Plan, TableUse
 from connector.mapping.values import Getter, Values, nothing
 from connector.mapping.view import DossierView
 
@@ -132,25 +132,16 @@ def _plan(
     for use in names.uses:
         if use.table in selected:
             selected[use.table][2].setdefault(use.column)
-    slots = {reference.slot: reference.table.text for reference in references} | {0: names.dossier.text}
-    matches = []
-    for reference in references:
-        place = names.resolve(reference.source)
-        assert place is not None
-        from_table, from_column = slots[place[0]], place[1]
-        mark = reference.source.mark
-        matches.append(LookupUse(reference.table.text, reference.column.text, from_table, from_column, mark))
     return Plan(
         selection=Selection(tuple(_selected(table, *told) for table, told in selected.items())),
         version=hashlib.sha256(json.dumps(_meaning(node), sort_keys=True).encode()).hexdigest()[:12],
-        lookups=tuple(dict.fromkeys((match.table, match.column) for match in matches)),
+        lookups=tuple(dict.fromkeys((r.table.text, r.column.text) for r in references)),
         children=tuple(Child(child.table.text, child.link.text, child.order_by.text) for child in children),
         tables=tuple(
             TableUse(table.text, table.mark)
             for table in (names.dossier, *(c.table for c in children), *(r.table for r in references))
         ),
         columns=tuple(dict.fromkeys(use for use in names.uses if use.table in selected)),
-        matches=tuple(matches),
         judge=_judge(names, references, children, milestones, getters),
     )
 

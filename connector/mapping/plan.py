@@ -6,6 +6,7 @@ the view for each reference row at most once and never raises for what a row hol
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -35,22 +36,12 @@ class TableUse:
 
 @dataclass(frozen=True, slots=True)
 class ColumnUse:
-    """Where the mapping names a column of a table."""
+    """Where the mapping names a column of a table; `value`: its content goes to EMC or into a value map."""
 
     table: str
     column: str
     mark: Mark
-
-
-@dataclass(frozen=True, slots=True)
-class LookupUse:
-    """A reference's `match`: `column` of `table` is compared with `from_column` of `from_table`."""
-
-    table: str
-    column: str
-    from_table: str
-    from_column: str
-    mark: Mark
+    value: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,7 +52,7 @@ class Plan:
     version: 12 hex digits that change when the meaning of the mapping's text changes (not its comments or order).
     lookups: (`schema.table`, column) pairs by which reference rows are looked up.
     children: the child tables in use.
-    tables, columns, matches: where the YAML names them, for `against_catalog`.
+    tables, columns: where the YAML names them, for `against_catalog`.
     """
 
     selection: Selection
@@ -70,7 +61,6 @@ class Plan:
     children: tuple[Child, ...]
     tables: tuple[TableUse, ...]
     columns: tuple[ColumnUse, ...]
-    matches: tuple[LookupUse, ...]
     judge: Callable[[DossierView], Facts]
 
     def facts(self, view: DossierView) -> Facts:
@@ -78,31 +68,8 @@ class Plan:
         return self.judge(view)
 
 
-_FAMILIES = {
-    "smallint": "a number",
-    "integer": "a number",
-    "bigint": "a number",
-    "numeric": "a number",
-    "real": "a number",
-    "double precision": "a number",
-    "text": "text",
-    "character varying": "text",
-    "character": "padded text",
-    "uuid": "a uuid",
-    "boolean": "a boolean",
-}
-"""Types whose values can be equal to each other's, by `format_type` name without its modifier."""
-
-_ALIASES = {
-    "int2": "smallint",
-    "int4": "integer",
-    "int8": "bigint",
-    "float4": "real",
-    "float8": "double precision",
-    "varchar": "character varying",
-    "bpchar": "character",
-    "bool": "boolean",
-}
+_NO_VALUES = re.compile(r"(timestamp|date|time|interval|bytea|json|xml)|.*\[\]\Z|_")
+"""Types, by `format_type` or `pg_type.typname`, whose representation in the log says nothing to EMC."""
 
 
 def against_catalog(plan: Plan, columns: Mapping[str, Mapping[str, str]]) -> list[ConfigError]:
@@ -118,21 +85,12 @@ def against_catalog(plan: Plan, columns: Mapping[str, Mapping[str, str]]) -> lis
             found.add(use.mark, told, nearest(use.table, columns) or "write schema.table as the database has it")
     for name in plan.columns:
         has = columns.get(name.table)
-        if has is not None and name.column not in has:
+        if has is None:
+            continue
+        if name.column not in has:
             told = f"table {name.table} has no column {name.column}"
             found.add(name.mark, told, nearest(name.column, has) or f"its columns: {', '.join(has)}")
-    for match in plan.matches:
-        left = _family(columns.get(match.table, {}).get(match.column))
-        right = _family(columns.get(match.from_table, {}).get(match.from_column))
-        if left and right and left != right:
-            ours, theirs = f"{match.table}.{match.column}", f"{match.from_table}.{match.from_column}"
-            told = f"{ours} is {left} and {theirs} is {right}: they are never equal"
-            found.add(match.mark, told, "match two columns of the same type")
+        elif name.value and _NO_VALUES.match(has[name.column]):
+            told = f"column {name.column} of {name.table} is of type {has[name.column]}, which is no text or number"
+            found.add(name.mark, told, "use another column; whether it is filled is asked by a condition: {set: true}")
     return found.errors()
-
-
-def _family(type_name: str | None) -> str | None:
-    if type_name is None:
-        return None
-    plain = type_name.split("(", 1)[0].strip()
-    return _FAMILIES.get(_ALIASES.get(plain, plain))

@@ -97,7 +97,7 @@ class Values:
         return always(node.text if kind.read is TEXT.read or isinstance(node.value, str) else node.value)
 
     def _column(self, path: ScalarNode) -> Getter:
-        place = self._paths.resolve(path)
+        place = self._paths.resolve(path, value=True)
         if place is None:
             return nothing
         slot, column = place
@@ -146,7 +146,7 @@ class Values:
         if not isinstance(node, ScalarNode):
             self._problems.add(node.mark, f"'column' takes a column, not {shape(node)}", "write column: name")
             return nothing
-        place = paths.resolve(node)
+        place = paths.resolve(node, value=True)
         if place is None:
             return nothing
         slot, column = place

@@ -24,5 +24,6 @@ class DossierView(Protocol):
     def reference(self, table: str, column: str, value: Value) -> Row | None:
         """The row of a reference table whose `column` equals `value`, which is not NULL; None when there is none.
 
-        When several rows are equal, the one with the smallest primary key, so that the answer never wavers.
+        Equal by `kinds.canonical`, so that a number in a text column, or a padded text, finds its row. When
+        several rows are equal, the one with the smallest primary key, so that the answer never wavers.
         """

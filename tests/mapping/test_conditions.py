@@ -7,7 +7,7 @@ from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connector.errors import ConfigError
@@ -190,12 +190,14 @@ def naive(condition: dict[str, object], row: dict[str, object]) -> bool:
     return all(results)
 
 
+@settings(deadline=None)
 @given(CONDITIONS, ROWS)
 def test_compiled_and_naive_reading_agree(condition: dict[str, object], row: dict[str, object]) -> None:
     """Any condition on any row gives what a word-for-word reading gives."""
     assert holds(json.dumps(condition), row) is naive(condition, row)
 
 
+@settings(deadline=None)
 @given(st.integers() | st.decimals(allow_nan=False, allow_infinity=False, places=6) | st.floats(allow_nan=False))
 def test_equal_numbers_have_one_canonical_text(value: int | Decimal | float) -> None:
     """Whatever type a column has, equal numbers compare equal and the text is read back as the same number."""

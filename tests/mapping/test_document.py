@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connector.errors import ConfigErrors
@@ -157,12 +157,14 @@ TREES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(TREES)
 def test_json_is_read_as_it_was_written(tree: object) -> None:
     """JSON is YAML: any tree written as JSON comes back the same."""
     assert plain(read(json.dumps(tree).encode(), "f.yml")) == tree
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     """No bytes make the reader fail with anything but ConfigErrors."""
@@ -175,6 +177,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     assert all(place.startswith("f.yml:") for place in places)
 
 
+@settings(deadline=None)
 @given(st.text("ab:-{}[],'\"&*!|>#%@` \n\t?<0", max_size=40))
 def test_any_yaml_like_text_is_read_or_refused(text: str) -> None:
     """The same for text made of YAML's own signs, which gets further into the parser."""

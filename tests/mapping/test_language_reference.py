@@ -85,10 +85,10 @@ def view_of(cell: str, plan: Plan) -> Rows:
     for path, value in columns.items():
         owner, dot, column = path.rpartition(".")
         (rows.setdefault(owner, {}) if dot else view.dossier)[column] = value
-    for match in plan.matches:
-        view.dossier.setdefault(match.from_column, 1)
-        owner = next((name for name, table in tables.items() if table == match.table), "")
-        view.references[match.table, match.column, 1] = rows.get(owner, {})
+    view.dossier |= dict.fromkeys(("thu_tuc_id", "tai_khoan_id", "don_vi_id"), 1)
+    for table, column in plan.lookups:
+        owner = next((name for name, its in tables.items() if its == table), "")
+        view.references[table, column, 1] = rows.get(owner, {})
     return view
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connector.errors import ConfigError
@@ -121,6 +121,7 @@ KEYS = st.none() | st.booleans() | st.integers(-3, 9) | st.sampled_from(["x", "0
 LOOKED_UP = KEYS | st.sampled_from([" x ", "4", "-3", "true", " ", "1.0"]) | st.decimals(-3, 9, places=1)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(KEYS, st.sampled_from(["p", "q", "r"])), min_size=1, unique_by=lambda line: str(line[0])),
     st.none() | st.just("other"),
