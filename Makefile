@@ -1,0 +1,64 @@
+# make demo       the whole way, from a row in a database to EMC's simulator; needs Python 3.11 and pip only
+# make test       every test, on PostgreSQL 15, 16 and 18 and a real Kafka (what is missing is installed first)
+# make test-full  the heavy tests on every PostgreSQL version, too
+# make lint       ruff and mypy
+# make bench      the figures (docs and bench/ say of what)
+# make chaos      the demo's bounded scenario: crash, failing EMC, verdict
+#
+# ARGS="…" is handed on: make demo ARGS="--exit", make test ARGS="tests/log -x".
+
+PYTHON ?= python3
+ARGS ?=
+
+BIN := .venv/bin
+DEMO := .venv-demo
+SOURCES := pyproject.toml $(shell find connector -type f -not -name '*.pyc' -not -name '.*')
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo install test test-full lint bench chaos clean
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+venv: .venv/.stamp
+
+.venv/.stamp: pyproject.toml constraints.txt
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint]'
+	touch $@
+
+# As an operator would install it: a new environment, and the package instead of the working tree.
+$(DEMO)/.stamp: $(SOURCES)
+	rm -rf $(DEMO) build
+	$(PYTHON) -m venv $(DEMO)
+	$(DEMO)/bin/pip install --quiet --disable-pip-version-check '.[demo]'
+	rm -rf build
+	touch $@
+
+demo: $(DEMO)/.stamp
+	$(DEMO)/bin/emc-cdc demo $(ARGS)
+
+install:
+	tests/install
+
+test: install venv
+	$(BIN)/python -m pytest --durations=10 $(ARGS)
+
+test-full: install venv
+	$(BIN)/python -m pytest --durations=10 --full $(ARGS)
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: install venv
+	$(BIN)/python -m bench $(ARGS)
+
+chaos: venv
+	$(BIN)/emc-cdc demo --exit $(ARGS)
+
+clean:
+	rm -rf .venv .venv-demo .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
