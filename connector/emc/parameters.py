@@ -80,7 +80,9 @@ def parameters(facts: Facts, status: Milestone, settings: EmcSettings) -> EmcEve
         FormsPayments=_payment(facts, status),
         Level=facts.level,
         IsFromDVCQG=1 if facts.from_dvcqg else 0,
-        IsDVCBC=_CARRIER.get(facts.result, 0) if status is Milestone.RESULT and facts.result is not None else 0,
+        IsDVCBC=_CARRIER.get(facts.result, 0)
+        if status is Milestone.RESULT and facts.result is not None
+        else 0,
         Data=facts.data or "",
         User=_user(facts, settings),
     )
@@ -106,5 +108,8 @@ def _user(facts: Facts, settings: EmcSettings) -> EmcUser:
     assert location is not None
     local = kind is UserType.BUSINESS or (kind is UserType.OFFICER and settings.officer_id == "ID_local")
     return EmcUser(
-        ID_local=account if local else None, ID_QG=None if local else account, TYPE=kind.value, LOCATION=location
+        ID_local=account if local else None,
+        ID_QG=None if local else account,
+        TYPE=kind.value,
+        LOCATION=location,
     )
