@@ -24,7 +24,7 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from connector.errors import ConfigError
+from connector.errors import ConfigError, ConfigErrors
 from connector.mapping.compile import compile_mapping, unwrap
 from connector.mapping.document import ListNode, MapNode, Node, ScalarNode, plain_value, read, shape
 from connector.mapping.extend import extend
@@ -59,7 +59,10 @@ def load(path: Path) -> Configuration:
         mend = "add `mapping: preset:NAME`, a file or the mapping itself (docs/mapping.md)"
         problems.add(root.mark, "the configuration lacks 'mapping'", mend)
     else:
-        resolved = resolve_mapping(mapping, path, problems, ())
+        try:
+            resolved = resolve_mapping(mapping, path, problems, ())
+        except ConfigErrors as unreadable:  # a mapping file that is not YAML; the settings' errors are told too
+            raise ConfigErrors([*problems.errors(), *unreadable.problems]) from None
         plan = compile_mapping(resolved, problems) if resolved is not None else None
     problems.raise_found()
     assert settings is not None

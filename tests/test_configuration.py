@@ -256,6 +256,15 @@ def test_errors_of_settings_and_mapping_come_at_once(tmp_path: Path) -> None:
     assert "'5' is not a level of the guide" in caught.value.cause
 
 
+def test_a_mapping_file_that_is_no_yaml_does_not_hide_the_rest(tmp_path: Path) -> None:
+    """A syntax error in the mapping's file is told beside the errors of the settings."""
+    (tmp_path / "ours.yml").write_text("mapping: {a: b\n")
+    with pytest.raises(ConfigErrors) as caught:
+        load(written(tmp_path, "name: A\nsource: {dsn: x}\nmapping: ours.yml\n"))
+    places = [error.subject.rsplit("/")[-1] for error in caught.value.problems]
+    assert places == ["emc-cdc.yml:1:7", "ours.yml:2:1"]
+
+
 def test_a_setting_whose_variable_is_not_set_is_told_once(tmp_path: Path) -> None:
     """What it would have been is not known, so no second error follows from it."""
     with pytest.raises(ConfigErrors) as caught:

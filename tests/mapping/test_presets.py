@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from importlib import resources
-from pathlib import Path
 
 import psycopg
 import pytest
+from plugins.postgres import Database
 
 from connector.configuration import presets
-from connector.demo.postgres import PostgresServer, wheel_bin_dir
 from connector.mapping.compile import compile_mapping, unwrap
 from connector.mapping.document import MapNode, read
 from connector.mapping.extend import extend
@@ -44,9 +43,9 @@ def test_every_preset_has_a_schema_here() -> None:
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("name", SCHEMAS)
-def test_a_preset_fits_its_schema(name: str, tmp_path: Path) -> None:
+def test_a_preset_fits_its_schema(name: str, database: Database) -> None:
     """Every table and column that it names is there, and of a type that can be sent."""
-    with PostgresServer(wheel_bin_dir(16), tmp_path / "data") as server, psycopg.connect(server.dsn()) as connection:
+    with psycopg.connect(database.dsn()) as connection:
         connection.execute(SCHEMAS[name].read_text("utf-8"))
         catalog: dict[str, dict[str, str]] = {}
         for table, column, type_name in connection.execute(COLUMNS):
