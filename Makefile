@@ -3,6 +3,7 @@
 # make test-full  the heavy tests on every PostgreSQL version, too
 # make lint       ruff and mypy
 # make bench      the figures (docs and bench/ say of what)
+# make secrets    the passwords that docker-compose.yml wants, made up once
 # make chaos      the demo's bounded scenario: crash, failing EMC, verdict
 #
 # ARGS="…" is handed on: make demo ARGS="--exit", make test ARGS="tests/log -x".
@@ -15,7 +16,7 @@ DEMO := .venv-demo
 SOURCES := pyproject.toml $(shell find connector -type f -not -name '*.pyc' -not -name '.*')
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo install test test-full lint bench chaos clean
+.PHONY: help venv demo install test test-full lint bench secrets chaos clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -55,6 +56,14 @@ lint: venv
 
 bench: install venv
 	$(BIN)/python -m bench $(ARGS)
+
+# Containers read them as other users, so that the directory is what is closed.
+secrets:
+	mkdir -p -m 700 secrets
+	for name in postgres owner emc_cdc; do \
+	    [ -s secrets/$${name}_password ] || \
+	    $(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(24))' > secrets/$${name}_password; \
+	done
 
 chaos: venv
 	$(BIN)/emc-cdc demo --exit $(ARGS)
