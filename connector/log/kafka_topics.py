@@ -166,19 +166,8 @@ class Topics:
         topic = changes_topic(name)
         replicas = self.find([topic])[topic].replicas
         config = self.config(topic)
-        in_sync = int(config["min.insync.replicas"])
-        words = f"Kafka with acks=all: replication factor {replicas}, min.insync.replicas {in_sync}"
-        if config.get("unclean.leader.election.enable") == "true":
-            return Durability(
-                False, f"{words}, unclean.leader.election.enable: a late replica may lead and lose changes"
-            )
-        if replicas >= _SOUND_REPLICAS and in_sync >= _SOUND_IN_SYNC:
-            return Durability(True, f"{words}: no change is lost with one broker")
-        return Durability(
-            False,
-            f"{words}: the loss of one disk can lose changes that PostgreSQL no longer keeps (sound:"
-            f" {_SOUND_REPLICAS} and {_SOUND_IN_SYNC})",
-        )
+        unclean = config.get("unclean.leader.election.enable") == "true"
+        return judge(replicas, int(config["min.insync.replicas"]), unclean)
 
     def bounds(self, topic: str, partitions: int) -> dict[int, tuple[int, int]]:
         """For every partition, its first offset and its last stable offset (after everything committed)."""
@@ -222,6 +211,20 @@ class Topics:
             raise self._cluster.unavailable(operation, subject, "no answer") from exception
         self._cluster.heard_from()
         return result
+
+
+def judge(replicas: int, in_sync: int, unclean: bool) -> Durability:
+    """What durable means on a topic with so many replicas, `min.insync.replicas`, and unclean leader election."""
+    words = f"Kafka with acks=all: replication factor {replicas}, min.insync.replicas {in_sync}"
+    if unclean:
+        return Durability(False, f"{words}, unclean.leader.election.enable: a late replica may lead and lose changes")
+    if replicas >= _SOUND_REPLICAS and in_sync >= _SOUND_IN_SYNC:
+        return Durability(True, f"{words}: no change is lost with one broker")
+    return Durability(
+        False,
+        f"{words}: the loss of one disk can lose changes that PostgreSQL no longer keeps (sound:"
+        f" {_SOUND_REPLICAS} and {_SOUND_IN_SYNC})",
+    )
 
 
 class _Missing(Exception):

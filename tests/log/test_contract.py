@@ -107,6 +107,17 @@ def test_positions_reach_the_ends(log: Log) -> None:
     assert [record.value for record in read_up(other)] == [b"value c"]
 
 
+def test_a_position_in_the_middle_is_a_place_to_go_on(log: Log) -> None:
+    """A reader that begins at another one's positions gets what that one has not handed out yet, no more, no less."""
+    writer = log.writer()
+    writer.open()
+    writer.append(entries("0:a", "0:b", "0:c"))
+    reader = log.reader()
+    reader.assign({0: 0})
+    assert [record.value for record in reader.poll(20, 1)] == [b"value a"]
+    assert [record.value for record in log.contents(dict(reader.positions()))] == [b"value b", b"value c"]
+
+
 def test_an_offset_outside_of_the_log_is_refused(log: Log) -> None:
     """A reader that wants an offset the log does not hold is told so; it never jumps."""
     writer = log.writer()

@@ -20,6 +20,7 @@ from connector.errors import LogError, LogUnavailable, retryable
 from connector.log.contract import Entry
 from connector.log.kafka import KafkaReader, KafkaWriter
 from connector.log.kafka_cluster import Patience
+from connector.log.kafka_topics import judge
 from connector.settings import KafkaSettings
 
 HASTY = Patience(connect=2, append=2)
@@ -152,6 +153,17 @@ def test_more_replicas_than_brokers_are_refused(kafka: KafkaBroker, asked: dict[
         log.writer().open()
     assert "log.kafka.replication_factor" in caught.value.mend
     assert "log.kafka.min_insync_replicas" in caught.value.mend
+
+
+@pytest.mark.parametrize(
+    ("replicas", "in_sync", "unclean", "sound"),
+    [(3, 2, False, True), (5, 3, False, True), (3, 1, False, False), (2, 2, False, False), (3, 2, True, False)],
+)
+def test_what_is_sound(replicas: int, in_sync: int, unclean: bool, sound: bool) -> None:
+    """Three replicas, two in sync, no unclean election: less is not sound, and the words give the figures."""
+    durability = judge(replicas, in_sync, unclean)
+    assert durability.sound is sound
+    assert f"replication factor {replicas}, min.insync.replicas {in_sync}" in durability.words
 
 
 @pytest.mark.parametrize("key", ["acks", "enable.idempotence", "transactional.id", "isolation.level"])
