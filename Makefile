@@ -61,8 +61,8 @@ bench: install venv
 secrets:
 	mkdir -p -m 700 secrets
 	for name in postgres owner emc_cdc; do \
-	    [ -s secrets/$${name}_password ] || \
-	    $(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(24))' > secrets/$${name}_password; \
+	    file=secrets/$${name}_password; [ -s $$file ] || \
+	    $(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(24))' > $$file; chmod 644 $$file; \
 	done
 
 chaos: venv
