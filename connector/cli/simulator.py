@@ -4,62 +4,79 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 import yaml
 from pydantic import ValidationError
-from rich.console import Console
 
-from connector.cli.terminal import JsonOption, stop_on_signals
+from connector.cli.terminal import JsonOption
+from connector.emc.simulator.application import wrong_faults
 from connector.emc.simulator.faults import FAULTS, Fault
-from connector.emc.simulator.server import Simulator, bind, serve
+from connector.emc.simulator.server import Options, serve
 from connector.errors import ConfigError
 
 
 def simulator(
     listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 takes a free one.")] = "127.0.0.1:8043",
     path: Annotated[str, typer.Option(help="Path of the API.")] = "/TrackingMCDT",
-    keep: Annotated[Path | None, typer.Option(help="Keep what was received in this file (JSON lines).")] = None,
-    faults: Annotated[Path | None, typer.Option(help="Scripted faults, a YAML or JSON list (docs/emc.md).")] = None,
-    seed: Annotated[int, typer.Option(help="Makes random faults repeatable.")] = 1,
-    tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate: serve HTTPS.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="PEM private key of the certificate.")] = None,
+    keep: Annotated[
+        Path | None, typer.Option(help="Keep what was received in this file (JSON lines) and read it back on start.")
+    ] = None,
+    faults: Annotated[
+        Path | None, typer.Option(help="What is to go wrong: a YAML or JSON list, see docs/emc.md.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same faults by rate.")] = 1,
+    tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate: serve https.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM private key, unless it stands in the same file.")] = None,
     json_output: JsonOption = False,
 ) -> None:
     """Run a strict EMC: checks every request against the guide, keeps it, shows it on a page.
 
-    Faults can be set while it runs: POST a JSON list to /faults. What was received: GET /received?after=N.
+    The page is at /, what was received at /received?after=N; POST a JSON list to /faults to let it fail.
+    Ends in order at SIGTERM or Ctrl-C.
 
     Example: emc-cdc simulator --listen 127.0.0.1:8043 --keep received.jsonl
     """
-    for file in (tls_cert, tls_key):
-        if file is not None and not file.is_file():
-            raise ConfigError("start the simulator", str(file), "there is no such file", "name a PEM file")
-    emc = Simulator(path, keep, seed, _faults(faults))
-    listening = bind(listen)
-    host, port = listening.getsockname()[:2]
-    url = f"{'https' if tls_cert else 'http'}://{host}:{port}"
-    if json_output:
-        sys.stdout.write(json.dumps({"listening": url, "at": time.time()}) + "\n")
+    host, port = _address(listen)
+    if not path.startswith("/") or path in ("/", "/received", "/faults", "/healthz"):
+        raise ConfigError("start the simulator", "--path", "this path cannot be the API's", "e.g. /TrackingMCDT")
+    if tls_key is not None and tls_cert is None:
+        raise ConfigError("start the simulator", "--tls-key", "there is no certificate", "give it with --tls-cert")
+
+    def announce(url: str) -> None:
+        if json_output:
+            sys.stdout.write(json.dumps({"listening": url}) + "\n")
+        else:
+            sys.stdout.write(f"EMC mô phỏng đang chạy: {url}/  (API: POST {url}{path}; Ctrl-C để dừng)\n")
         sys.stdout.flush()
-    else:
-        Console().print(f"EMC mô phỏng: [bold]{url}/[/]   POST {url}{path}   (Ctrl-C để dừng)", highlight=False)
-    with stop_on_signals() as stop:
-        serve(emc, listening, tls_cert, tls_key, stop)
+
+    serve(Options(host, port, path, keep, _script(faults), seed, tls_cert, tls_key), announce)
 
 
-def _faults(file: Path | None) -> list[Fault]:
+def _address(listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit()):
+        raise ConfigError("start the simulator", "--listen", "this is not HOST:PORT", "e.g. 127.0.0.1:8043")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _script(file: Path | None) -> tuple[Fault, ...]:
     if file is None:
-        return []
+        return ()
     try:
-        return FAULTS.validate_python(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
-        raise ConfigError(
-            "read the scripted faults",
-            str(file),
-            str(error),
-            "write a list such as [{kind: status, status: 503, count: 5}]",
-        ) from None
+        return tuple(FAULTS.validate_python(yaml.safe_load(file.read_bytes())))
+    except OSError as error:
+        cause = error.strerror or str(error)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        cause = "this is not YAML" + (f" (line {mark.line + 1})" if mark is not None else "")
+    except ValidationError as error:
+        cause = "\n".join(wrong_faults(error))
+    raise ConfigError(
+        "read the scripted faults",
+        str(file),
+        cause,
+        "write a list such as: [{kind: status, status: 503, count: 5}, {kind: drop_answer, rate: 0.1}]",
+    )

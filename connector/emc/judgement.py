@@ -69,9 +69,7 @@ def judge(told: Told | None, facts: Facts, settings: EmcSettings) -> Verdict:
     before = told or NOTHING_TOLD
     if not facts.code_profile:
         return Verdict(replace(before, reached=frozenset()), ())
-    newly = [
-        milestone for milestone in LIFE if milestone in facts.reached and milestone not in before.reached
-    ]
+    newly = [milestone for milestone in LIFE if milestone in facts.reached and milestone not in before.reached]
     corrected = None if newly or before.last is None else Milestone(before.last.Status)
     last: EmcEvent | Incomplete | None = before.last
     made: list[EmcEvent | Incomplete] = []
@@ -94,9 +92,7 @@ def judge(told: Told | None, facts: Facts, settings: EmcSettings) -> Verdict:
     paid = before.paid
     if settings.payment == "immediate" and facts.reached and facts.payment is not None:
         paid = facts.payment
-    return Verdict(
-        Told(facts.reached, last, paid), tuple(each for each in made if isinstance(each, EmcEvent))
-    )
+    return Verdict(Told(facts.reached, last, paid), tuple(each for each in made if isinstance(each, EmcEvent)))
 
 
 def quiet(facts: Facts, settings: EmcSettings) -> Told:

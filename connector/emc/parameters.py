@@ -2,11 +2,11 @@
 
 One small pure module, because the guide gives some parameters a meaning that depends on the Status:
 
-| parameter      | Status 0, 1, 2                                 | Status 3                                              |
-|----------------|------------------------------------------------|-------------------------------------------------------|
-| FormsReception | channel of reception; 2 when Level is 0        | 2 handed over at the desk, 1 online or by post        |
-| IsDVCBC        | 0                                              | 1 VNPost, 2 another post service, else 0              |
-| FormsPayments  | 0                                              | 0 none, 1 online, 2 in person                         |
+| parameter      | Status 0, 1, 2                          | Status 3                                       |
+|----------------|-----------------------------------------|------------------------------------------------|
+| FormsReception | channel of reception; 2 when Level is 0 | 2 handed over at the desk, 1 online or by post |
+| IsDVCBC        | 0                                       | 1 VNPost, 2 another post service, else 0       |
+| FormsPayments  | 0                                       | 0 none, 1 online, 2 in person                  |
 
 User carries ID_local for TYPE 1 and ID_QG for TYPE 2; what TYPE 3 carries is open (setting `officer_id`).
 Facts are not judged here: a level that the guide does not have goes through, and `rules` finds it.
@@ -80,9 +80,7 @@ def parameters(facts: Facts, status: Milestone, settings: EmcSettings) -> EmcEve
         FormsPayments=_payment(facts, status),
         Level=facts.level,
         IsFromDVCQG=1 if facts.from_dvcqg else 0,
-        IsDVCBC=_CARRIER.get(facts.result, 0)
-        if status is Milestone.RESULT and facts.result is not None
-        else 0,
+        IsDVCBC=_CARRIER.get(facts.result, 0) if status is Milestone.RESULT and facts.result is not None else 0,
         Data=facts.data or "",
         User=_user(facts, settings),
     )

@@ -58,9 +58,7 @@ _PLAIN = re.compile(r"[\w .,\-/]*\Z")
 def check(event: EmcEvent) -> tuple[Finding, ...]:
     """Every rule that the event does not keep; empty when it may be sent as it is."""
     return tuple(
-        Finding(rule.id, rule.severity, rule.parameter, rule.vi, rule.en)
-        for rule in RULES
-        if not rule.holds(event)
+        Finding(rule.id, rule.severity, rule.parameter, rule.vi, rule.en) for rule in RULES if not rule.holds(event)
     )
 
 

@@ -54,9 +54,7 @@ FACTS = Facts(
 
 # What a PostgreSQL database in UTF-8 can hold: no NUL, no lone surrogates.
 pg_text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
-shown_text = st.text(
-    st.characters(categories=["L", "N", "P", "S", "Zs"], exclude_characters="\ufffd"), max_size=12
-)
+shown_text = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"], exclude_characters="\ufffd"), max_size=12)
 filled_text = shown_text.filter(lambda text: bool(text.strip()))
 
 

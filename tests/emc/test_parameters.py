@@ -94,9 +94,7 @@ def test_level_0_is_received_in_person(status: Milestone, reception: Channel | N
 def test_the_user_carries_the_account_of_its_type(kind: UserType, officer_id: str, user: EmcUser) -> None:
     """The notes on User, and the setting for what the guide leaves open."""
     facts = replace(FACTS, user=UserFacts(kind, "abc", "000.00.02.H10"))
-    assert (
-        event(facts, Milestone.RECEIVED, EmcSettings.model_validate({"officer_id": officer_id})).User == user
-    )
+    assert event(facts, Milestone.RECEIVED, EmcSettings.model_validate({"officer_id": officer_id})).User == user
 
 
 def test_what_is_unknown_is_named() -> None:

@@ -16,13 +16,9 @@ from connector.emc.event import EmcEvent, EmcUser
 from connector.emc.wire import encode
 from connector.settings import EmcSettings
 
-NAMES = (
-    "CodeProfile SiteId CodeTTHC NameTTHC Status FormsReception FormsPayments Level IsFromDVCQG IsDVCBC Data User"
-).split()
-CAMEL = (
-    "codeProfile siteId codeTTHC nameTTHC status formsReception formsPayments level isFromDVCQG isDVCBC data user"
-).split()
-NUMBERS = "SiteId Status FormsReception FormsPayments Level IsFromDVCQG IsDVCBC".split()
+NUMBERS = ["SiteId", "Status", "FormsReception", "FormsPayments", "Level", "IsFromDVCQG", "IsDVCBC"]
+NAMES = ["CodeProfile", "SiteId", "CodeTTHC", "NameTTHC", *NUMBERS[1:], "Data", "User"]
+CAMEL = [name[0].lower() + name[1:] for name in NAMES]
 
 
 def settings(**changes: Any) -> EmcSettings:
@@ -107,9 +103,7 @@ def test_json_has_numbers_or_text() -> None:
     as_numbers = json.loads(encode(RECEIVED, settings(encoding="json")).content)
     as_text = json.loads(encode(RECEIVED, settings(encoding="json", numbers="string")).content)
     assert {name: as_numbers[name] for name in NUMBERS} == {name: getattr(RECEIVED, name) for name in NUMBERS}
-    assert {name: as_text[name] for name in NUMBERS} == {
-        name: str(getattr(RECEIVED, name)) for name in NUMBERS
-    }
+    assert {name: as_text[name] for name in NUMBERS} == {name: str(getattr(RECEIVED, name)) for name in NUMBERS}
     assert json.loads(as_text["User"])["TYPE"] == 2
 
 
@@ -124,9 +118,7 @@ def test_json_has_numbers_or_text() -> None:
         ("json", "omit", {}),
     ],
 )
-def test_no_payment_is_sent_as_the_setting_says(
-    encoding: str, null_payment: str, sent: dict[str, Any]
-) -> None:
+def test_no_payment_is_sent_as_the_setting_says(encoding: str, null_payment: str, sent: dict[str, Any]) -> None:
     """The guide's Null, in its six forms; a payment is always sent."""
     variant = settings(encoding=encoding, null_payment=null_payment)
     body = encode(RECEIVED, variant)

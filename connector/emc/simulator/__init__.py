@@ -1,4 +1,7 @@
-"""A strict EMC for tests, demos and rehearsals: checks every request against the guide, keeps what it got.
+"""A strict EMC in a process of its own, for tests, demos and rehearsals.
 
-It shares no code with the side that sends: `intake` parses and checks on its own, so that a mistake there cannot hide.
+Contract: what it reads from a request it reads by its own code (`parsing`), not by the encoder's, so that a mistake of
+the encoder is not made twice; only the guide's numbered rules are one book for both (`connector.emc.rules`).
+
+request → parsing → examination (rules) → faults (what goes wrong on purpose) → arrivals (kept) → answer
 """

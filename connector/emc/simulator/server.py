@@ -1,213 +1,129 @@
-"""The simulator's HTTP side: TrackingMCDT, a page for people, JSON for programs, faults on demand.
+"""The simulator as a server: a socket, TLS, the end at SIGTERM.
 
-Contract: requests are kept in the order of their arrival, each with its arrival time, its parameters and what was
-answered; what is kept survives a restart when a file is given. Nothing is forgotten on purpose.
+Contract: `serve` returns after SIGTERM or SIGINT, when the requests under way have been answered (at most
+`GRACE` seconds later), or raises ConnectorError before it has announced its address. The address announced is
+the real one, also when port 0 was asked for, and requests are taken from then on.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
+import signal
 import socket
-import threading
+import ssl
 import time
-from collections.abc import Awaitable, Callable, Generator, MutableMapping
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from types import FrameType
 
 import uvicorn
-from pydantic import ValidationError
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from connector.emc.simulator.faults import FAULTS, Fault, Script
-from connector.emc.simulator.intake import read
-from connector.emc.simulator.kept import Received
-from connector.emc.simulator.page import render
+from connector.emc.simulator.application import Simulator
+from connector.emc.simulator.arrivals import Arrivals
+from connector.emc.simulator.faults import Fault, Script
+from connector.emc.simulator.severing import SeverableProtocol
 from connector.errors import ConnectorError
 
-SEVER = "emc-cdc.sever"
-_MOST_BODY = 256 * 1024
-_PAGE = 200
+GRACE = 5
+"""Seconds for the requests under way when told to end."""
+
+HANDLED = (signal.SIGTERM, signal.SIGINT)
 
 
-class Simulator:
-    """Keeps requests and scripted faults; `app` is the ASGI application."""
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to serve. `port` 0 takes a free one. TLS when there is a certificate; its key may stand in the same file."""
 
-    def __init__(self, path: str, keep: Path | None, seed: int, faults: list[Fault]) -> None:
-        self.received: list[Received] = []
-        self.script = Script(seed)
-        self.script.replace(faults, time.monotonic())
-        self._file: IO[str] | None = None
-        if keep is not None:
-            self._open(keep)
-        self.app = Starlette(
-            routes=[
-                Route(path, self._tracking, methods=["POST"]),
-                Route("/", self._page, methods=["GET"]),
-                Route("/received", self._received, methods=["GET"]),
-                Route("/faults", self._faults, methods=["POST"]),
-                Route("/healthz", self._health, methods=["GET"]),
-            ]
-        )
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-
-    async def _tracking(self, request: Request) -> Response:
-        at = time.time()
-        body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > _MOST_BODY:
-                return JSONResponse({"success": False, "faults": ["thân yêu cầu quá lớn"]}, 413)
-        parsed = read(request.headers.get("content-type", ""), body)
-        fault = self.script.next(str(parsed.parameters.get("CodeProfile", "")), time.monotonic())
-        match fault:
-            case Fault(kind="delay"):
-                await asyncio.sleep(fault.seconds)
-            case Fault(kind="drop_before"):
-                return await self._sever(request)
-            case Fault(kind="status"):
-                headers = {"location": fault.location} if fault.status < 400 else {}
-                if fault.retry_after is not None:
-                    headers["retry-after"] = fault.retry_after
-                return PlainTextResponse("scripted fault", fault.status, headers)
-            case Fault(kind="garbage"):
-                return HTMLResponse("<html><body><h1>Hệ thống đang bảo trì</h1></body></html>")
-            case Fault(kind="failure_body"):
-                return JSONResponse({"success": False, "message": "scripted fault"})
-        lost = fault is not None and fault.kind == "drop_answer"
-        self._keep(Received(len(self.received) + 1, at, not parsed.faults, not lost, parsed.parameters, parsed.faults))
-        if lost:
-            return await self._sever(request)
-        if parsed.faults:
-            return JSONResponse({"success": False, "faults": list(parsed.faults)}, 400)
-        return JSONResponse({"success": True, "message": "OK"})
-
-    async def _sever(self, request: Request) -> Response:
-        request.scope[SEVER]()
-        # The connection is gone; nobody reads this.
-        return Response(status_code=500)
-
-    def _keep(self, received: Received) -> None:
-        self.received.append(received)
-        if self._file is not None:
-            self._file.write(json.dumps(asdict(received), ensure_ascii=False) + "\n")
-            self._file.flush()
-
-    def _open(self, keep: Path) -> None:
-        try:
-            if keep.exists():
-                for line in keep.read_text(encoding="utf-8").splitlines():
-                    stored = json.loads(line)
-                    self.received.append(Received(**{**stored, "faults": tuple(stored["faults"])}))
-            self._file = keep.open("a", encoding="utf-8")
-        except (OSError, ValueError, TypeError) as error:
-            raise ConnectorError(
-                "start the simulator", str(keep), str(error), "name another file, or a writable directory"
-            ) from None
-
-    async def _received(self, request: Request) -> Response:
-        try:
-            after = int(request.query_params.get("after", "0"))
-        except ValueError:
-            return JSONResponse({"error": "after must be a number"}, 400)
-        return JSONResponse([asdict(one) for one in self.received[max(after, 0) :]])
-
-    async def _faults(self, request: Request) -> Response:
-        try:
-            faults = FAULTS.validate_json(await request.body())
-        except ValidationError as error:
-            return JSONResponse({"errors": error.errors(include_url=False, include_context=False)}, 400)
-        self.script.replace(faults, time.monotonic())
-        return JSONResponse({"set": len(faults)})
-
-    async def _health(self, _: Request) -> Response:
-        return JSONResponse({"ok": True, "received": len(self.received)})
-
-    async def _page(self, request: Request) -> Response:
-        return HTMLResponse(
-            render(
-                self.received, request.query_params.get("ho-so", ""), request.query_params.get("ket-qua", ""), _PAGE
-            ),
-            headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"},
-        )
+    host: str = "127.0.0.1"
+    port: int = 8043
+    path: str = "/TrackingMCDT"
+    keep: Path | None = None
+    faults: tuple[Fault, ...] = ()
+    seed: int = 1
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
 
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+def serve(options: Options, announce: Callable[[str], None]) -> None:
+    """Serve until told to end; `announce` is called once, with the URL that answers (without a path).
 
-
-class SeverableProtocol(H11Protocol):
-    """Lets the application cut the TCP connection without an answer, as a dying server or network does."""
-
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        inner = self.app
-
-        async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            scope[SEVER] = self.transport.abort
-            await inner(scope, receive, send)
-
-        self.app = app
-
-
-def bind(listen: str) -> socket.socket:
-    """A listening socket for `host:port`; port 0 takes a free one. ConnectorError when it cannot be had."""
-    host, _, port = listen.rpartition(":")
+    To be called on the main thread. Raises ConnectorError when the address, the certificate or the file to keep
+    cannot be used.
+    """
+    tls = _tls(options)
+    listening = _listen(options)
+    arrivals = Arrivals(options.keep)
     try:
-        return socket.create_server((host.strip("[]") or "127.0.0.1", int(port)), backlog=512)
-    except (OSError, ValueError, OverflowError) as error:
-        raise ConnectorError(
-            "start the simulator", listen, str(error), "choose another --listen HOST:PORT; port 0 takes a free one"
-        ) from None
-
-
-def serve(
-    simulator: Simulator,
-    listening: socket.socket,
-    certificate: Path | None,
-    key: Path | None,
-    stop: threading.Event,
-) -> None:
-    """Serve until `stop` is set."""
-    config = uvicorn.Config(
-        simulator.app,
-        http=SeverableProtocol,
-        log_level="critical",
-        access_log=False,
-        lifespan="off",
-        ssl_certfile=str(certificate) if certificate else None,
-        ssl_keyfile=str(key) if key else None,
-        timeout_graceful_shutdown=2,
-    )
-    server = _Server(config)
-
-    async def run() -> None:
-        task = asyncio.create_task(server.serve(sockets=[listening]))
-        while not task.done():
-            if stop.is_set():
-                server.should_exit = True
-            await asyncio.wait([task], timeout=0.1)
-        await task
-
-    try:
-        asyncio.run(run())
+        script = Script(options.seed)
+        script.set(list(options.faults), time.monotonic())
+        simulator = Simulator(options.path, arrivals, script)
+        config = uvicorn.Config(
+            simulator.application,
+            http=SeverableProtocol,
+            ws="none",
+            lifespan="off",
+            log_level="critical",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE,
+        )
+        config.load()
+        config.ssl = tls
+        server = _Server(config, lambda: announce(_url(listening, tls is not None)))
+        asyncio.run(server.serve(sockets=[listening]))
     finally:
-        simulator.close()
+        arrivals.close()
+        listening.close()
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without signal handlers of its own: the command has them."""
+    """Announces when it is ready, and takes a signal as a wish to end, not as a way to die."""
 
-    @contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # uvicorn would raise the signal again after the graceful end, and so die of it.
+        self.should_exit = True
+
+
+def _listen(options: Options) -> socket.socket:
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    try:
+        return socket.create_server((options.host, options.port), family=family, backlog=512)
+    except (OSError, OverflowError) as error:
+        cause = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ConnectorError(
+            "start the simulator",
+            f"{options.host}:{options.port}",
+            cause,
+            "choose another address with --listen; port 0 takes a free one",
+        ) from None
+
+
+def _tls(options: Options) -> ssl.SSLContext | None:
+    if options.tls_cert is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(options.tls_cert, options.tls_key)
+    except OSError as error:  # ssl.SSLError is one
+        raise ConnectorError(
+            "start the simulator",
+            str(options.tls_cert),
+            f"the certificate and its key cannot be used: {error.strerror or error}",
+            "give a PEM certificate with --tls-cert and its private key, without a passphrase, with --tls-key",
+        ) from None
+    return context
+
+
+def _url(listening: socket.socket, tls: bool) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
