@@ -91,6 +91,11 @@ class Topics:
             sleep(0.05)
             found = self.find(list(wanted))
 
+    def brokers(self) -> int:
+        """How many brokers the cluster has. LogUnavailable when none answers."""
+        future = self._admin.describe_cluster(request_timeout=self._cluster.patience.connect)
+        return len(self._result("count the brokers", self._cluster.settings.brokers, future).nodes)
+
     def _create(self, topics: dict[str, int]) -> None:
         settings = self._cluster.settings
         subject = ", ".join(topics)
@@ -100,8 +105,7 @@ class Topics:
         )
         if settings.min_insync_replicas > settings.replication_factor:
             raise LogError("make the topics", subject, "min_insync_replicas is larger than replication_factor", mend)
-        future = self._admin.describe_cluster(request_timeout=self._cluster.patience.connect)
-        brokers = len(self._result("count the brokers", self._cluster.settings.brokers, future).nodes)
+        brokers = self.brokers()
         if brokers < settings.replication_factor:
             raise LogError(
                 "make the topics",
