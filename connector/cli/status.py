@@ -1,0 +1,134 @@
+"""`emc-cdc status`: where everything stands, from the outside: slot, log, state. Works while the parts run."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import psycopg
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from connector import configuration as configurations
+from connector.cli.terminal import DEFAULT_CONFIG, ConfigOption, JsonOption
+from connector.delivery import report
+from connector.errors import EXIT_LOST, ConnectorError
+from connector.log.opening import open_reader
+from connector.settings import Settings
+from connector.source.connection import ask
+
+# How much WAL the slot retains, and how far confirmation is behind, in bytes.
+_SLOT = """
+SELECT active, confirmed_flush_lsn::text, pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint,
+       pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)::bigint
+  FROM pg_replication_slots WHERE slot_name = %(slot)s
+"""
+
+
+def status(config: ConfigOption = DEFAULT_CONFIG, json_output: JsonOption = False) -> None:
+    """Show slot, log and delivery: lag, what waits, what is parked or held.
+
+    Exit code 1 when something needs a person: a part cannot be reached, or dossiers are parked or held.
+
+    Example: emc-cdc status --json
+    """
+    settings = configurations.load(config).settings
+    found = {"name": settings.name, "source": _source(settings), "log": _log(settings), "delivery": _delivery(settings)}
+    if json_output:
+        sys.stdout.write(json.dumps(found, ensure_ascii=False, indent=2) + "\n")
+    else:
+        _show(found)
+    raise typer.Exit(EXIT_LOST if _needs_a_person(found) else 0)
+
+
+def _source(settings: Settings) -> dict[str, Any]:
+    try:
+        with ask(settings.source, application="emc-cdc status") as connection:
+            row = connection.execute(_SLOT, {"slot": settings.slot}).fetchone()
+    except ConnectorError as error:
+        return {"slot": settings.slot, "error": error.cause, "mend": error.mend}
+    except psycopg.Error as error:
+        cause = error.diag.message_primary or type(error).__name__
+        return {"slot": settings.slot, "error": cause, "mend": "run it again"}
+    if row is None:
+        return {"slot": settings.slot, "error": "there is no slot", "mend": "start `emc-cdc run` or `emc-cdc capture`"}
+    active, confirmed, retained, behind = row
+    return {
+        "slot": settings.slot,
+        "active": active,
+        "confirmed_lsn": confirmed,
+        "retained_bytes": retained,
+        "behind_bytes": behind,
+    }
+
+
+def _log(settings: Settings) -> dict[str, Any]:
+    try:
+        reader = open_reader(settings)
+        try:
+            return {"ends": dict(reader.ends()), "durability": reader.durability.words}
+        finally:
+            reader.close()
+    except ConnectorError as error:
+        return {"error": error.cause, "mend": error.mend}
+
+
+def _delivery(settings: Settings) -> dict[str, Any]:
+    try:
+        return report.status(settings)
+    except ConnectorError as error:
+        return {"error": error.cause, "mend": error.mend}
+
+
+def _needs_a_person(found: dict[str, Any]) -> bool:
+    parts = (found["source"], found["log"], found["delivery"])
+    if any("error" in part for part in parts):
+        return True
+    return any(partition["parked"] or partition["held"] for partition in found["delivery"]["partitions"])
+
+
+def _show(found: dict[str, Any]) -> None:
+    console = Console(highlight=False)
+    for title, part in (("PostgreSQL", found["source"]), ("Nhật ký", found["log"]), ("Gửi EMC", found["delivery"])):
+        if "error" in part:
+            console.print(f"[bold red]✗[/] {title}: {escape(part['error'])}\n    [green]→[/] {escape(part['mend'])}")
+    source, log, delivery = found["source"], found["log"], found["delivery"]
+    if "error" not in source:
+        state = "đang được đọc" if source["active"] else "không có ai đọc"
+        console.print(
+            f"[green]✓[/] PostgreSQL: slot {escape(source['slot'])} {state}, đã xác nhận {source['confirmed_lsn']},"
+            f" chậm {_size(source['behind_bytes'])}, giữ lại {_size(source['retained_bytes'])} WAL"
+        )
+    if "error" not in log:
+        console.print(f"[green]✓[/] Nhật ký: {sum(log['ends'].values())} bản ghi; {escape(log['durability'])}")
+    if "error" in delivery:
+        return
+    table = Table("Phân vùng", "Đã xử lý", "Còn lại", "Chờ gửi", "Đã gửi", "Bị giữ lại", "Thiếu dữ kiện", "Chưa rõ")
+    for one in delivery["partitions"]:
+        number = one["partition"]
+        end = log.get("ends", {}).get(number, one["offset"])
+        table.add_row(
+            str(number),
+            str(one["offset"]),
+            str(max(0, end - one["offset"])),
+            str(one["waiting"]),
+            str(one["delivered"]),
+            str(len(one["parked"])),
+            str(len(one["held"])),
+            str(one["ambiguous"]),
+        )
+    console.print(table)
+    for one in delivery["partitions"]:
+        for parked in one["parked"]:
+            console.print(f"[red]✗[/] bị giữ lại: {escape(parked['code'])}: {escape(parked['reason'])}")
+        for held in one["held"]:
+            console.print(f"[yellow]![/] thiếu dữ kiện: {escape(held['code'])}: {escape(held['reason'])}")
+
+
+def _size(count: int | None) -> str:
+    if count is None:
+        return "?"
+    return f"{count / 1048576:.1f} MiB" if count >= 1048576 else f"{count / 1024:.0f} KiB"
