@@ -139,7 +139,7 @@ class _Show:
         latency = board.get("latency_ms", {})
         log, pushes = board.get("log", {}), board.get("pushes", {})
         flow.add_row("Đã ghi vào CSDL", f"{log.get('transactions', 0)} giao dịch, {log.get('changes', 0)} thay đổi")
-        flow.add_row("EMC đã nhận", f"{sum(one['accepted'] for one in received)} sự kiện")
+        flow.add_row("EMC đã nhận", f"{sum(one['verdict'] == 'accepted' for one in received)} sự kiện")
         flow.add_row("Đang chờ", f"{board.get('waiting', 0)} sự kiện, {board.get('lag', 0)} bản ghi nhật ký")
         flow.add_row("Độ trễ", f"p50 {latency.get('p50') or '–'} ms, p99 {latency.get('p99') or '–'} ms")
         flow.add_row("Gửi lại", f"{pushes.get('retry', 0)} lần, {pushes.get('ambiguous', 0)} lần chưa rõ kết quả")

@@ -139,7 +139,7 @@ class Scenario:
             self._pause(0.5)
 
     def _arrivals(self) -> list[oracle.Arrival]:
-        return [oracle.Arrival(one["parameters"], one["at"]) for one in self._stage.received() if one["accepted"]]
+        return [oracle.Arrival(one["parameters"], one["at"]) for one in self._stage.received() if one["verdict"] == "accepted"]
 
     def _judge(self, since: int, changes_before: int, ambiguous: Ambiguous) -> Result:
         stage = self._stage
@@ -167,8 +167,8 @@ class Scenario:
             log="embedded" if stage.kafka is None else "kafka",
             unexpected=verdict.unexpected,
             ambiguous=ambiguous(),
-            answers_lost=sum(not one["answered"] for one in received),
-            refused=sum(not one["accepted"] for one in received),
+            answers_lost=sum(one["answer"]["lost"] for one in received),
+            refused=sum(one["verdict"] == "refused" for one in received),
             findings=verdict.findings,
         )
 
