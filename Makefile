@@ -2,7 +2,7 @@
 # make test       every test, on PostgreSQL 15, 16 and 18 and a real Kafka (what is missing is installed first)
 # make test-full  the heavy tests on every PostgreSQL version, too
 # make lint       ruff and mypy
-# make bench      the figures (docs and bench/ say of what)
+# make bench      the figures, beside Debezium's (bench/README.md)
 # make secrets    the passwords that docker-compose.yml wants, made up once
 # make chaos      the demo's bounded scenario: crash, failing EMC, verdict
 #
@@ -55,7 +55,8 @@ lint: venv
 	$(BIN)/mypy
 
 bench: install venv
-	$(BIN)/python -m bench $(ARGS)
+	bench/install
+	$(BIN)/python -m bench.drain
 
 # Containers read them as other users, so that the directory is what is closed.
 secrets:
