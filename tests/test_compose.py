@@ -47,10 +47,7 @@ def configured(tmp_path: Path) -> configuration.Configuration:
 def command() -> list[str]:
     """The Compose of this machine."""
     for words in (["docker", "compose"], ["docker-compose"]):
-        if (
-            shutil.which(words[0])
-            and subprocess.run([*words, "version"], capture_output=True).returncode == 0
-        ):
+        if shutil.which(words[0]) and subprocess.run([*words, "version"], capture_output=True).returncode == 0:
             return words
     pytest.fail("there is no Docker Compose; install it: apt-get install docker-compose", pytrace=False)
 
@@ -66,11 +63,7 @@ def test_compose_takes_the_file() -> None:
 
 def test_the_file_follows_the_schema(compose: dict[str, Any]) -> None:
     """The Compose specification's JSON schema accepts it, and refuses a misspelt key."""
-    text = (
-        files("check_jsonschema")
-        .joinpath("builtin_schemas/vendor/compose-spec.json")
-        .read_text(encoding="utf-8")
-    )
+    text = files("check_jsonschema").joinpath("builtin_schemas/vendor/compose-spec.json").read_text(encoding="utf-8")
     validator = jsonschema.validators.validator_for(json.loads(text))(json.loads(text))
     assert [error.message for error in validator.iter_errors(compose)] == []
     misspelt = {**compose, "services": {"capture": {"image": "emc-cdc", "port": ["8088:8088"]}}}
@@ -119,9 +112,7 @@ def test_secrets_are_files_only(compose: dict[str, Any]) -> None:
             assert "PASSWORD" not in name or name.endswith("_FILE")
 
 
-def test_the_configuration_names_the_services(
-    compose: dict[str, Any], configured: configuration.Configuration
-) -> None:
+def test_the_configuration_names_the_services(compose: dict[str, Any], configured: configuration.Configuration) -> None:
     """config/compose.yml loads, and reaches Kafka, the simulator and the volumes by the names Compose gives them."""
     settings = configured.settings
     parameters = psycopg.conninfo.conninfo_to_dict(settings.source.dsn.get_secret_value())

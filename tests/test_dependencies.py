@@ -31,7 +31,5 @@ def test_every_dependency_is_pinned() -> None:
     pins = [re.fullmatch(r"([A-Za-z0-9_.-]+)==([0-9][0-9a-z.]*)", line) for line in lines]
     assert all(pins), lines
     pinned = {pin[1].lower().replace("_", "-") for pin in pins if pin}
-    wanted = {re.split(r"[^A-Za-z0-9_.-]", requirement)[0].lower() for requirement in asked_for()} - {
-        "setuptools"
-    }
+    wanted = {re.split(r"[^A-Za-z0-9_.-]", requirement)[0].lower() for requirement in asked_for()} - {"setuptools"}
     assert wanted <= pinned

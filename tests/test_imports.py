@@ -68,9 +68,7 @@ def violations(package: Path, table: dict[str, Room]) -> list[str]:
     """What the files of `package` import against the table, each as `file:line: reason`."""
     found = []
     for file in sorted(package.rglob("*.py")):
-        module = (
-            ".".join(file.relative_to(package).with_suffix("").parts).removesuffix("__init__").rstrip(".")
-        )
+        module = ".".join(file.relative_to(package).with_suffix("").parts).removesuffix("__init__").rstrip(".")
         if not module:
             continue
         room = table.get(module.split(".")[0])
@@ -85,11 +83,7 @@ def violations(package: Path, table: dict[str, Room]) -> list[str]:
             other = room_of(name, package.name, table)
             if other is not None and not room.allows(other):
                 found.append(f"{where}:{line}: '{room.name}' may not import '{other}'")
-            if (
-                other is not None
-                and pure
-                and any(f"{name}.".startswith(f"{package.name}.{i}.") for i in IMPURE)
-            ):
+            if other is not None and pure and any(f"{name}.".startswith(f"{package.name}.{i}.") for i in IMPURE):
                 found.append(f"{where}:{line}: a pure room may not import {name}")
             if pure and any(f"{name}.".startswith(f"{outside}.") for outside in OUTSIDE):
                 found.append(f"{where}:{line}: a pure room may not import {name}")
@@ -122,9 +116,7 @@ def clock_readings(tree: ast.AST) -> Iterator[int]:
     """Lines that call `datetime.now()` and its like."""
     for node in ast.walk(tree):
         match node:
-            case ast.Call(func=ast.Attribute(value=ast.Name(id="datetime" | "date"), attr=name)) if (
-                name in CLOCKS
-            ):
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="datetime" | "date"), attr=name)) if name in CLOCKS:
                 yield node.lineno
             case ast.Call(func=ast.Attribute(value=ast.Attribute(attr="datetime" | "date"), attr=name)) if (
                 name in CLOCKS
@@ -141,9 +133,7 @@ def test_the_rooms_import_as_the_table_says() -> None:
 def test_the_table_is_read_whole() -> None:
     """Every room that exists has a line, the pure ones say so, and the lines name only rooms."""
     table = rooms((ROOT / "docs/architecture.md").read_text(encoding="utf-8"))
-    there = {
-        path.stem for path in (ROOT / "connector").glob("[a-z]*") if path.is_dir() or path.suffix == ".py"
-    }
+    there = {path.stem for path in (ROOT / "connector").glob("[a-z]*") if path.is_dir() or path.suffix == ".py"}
     assert there <= table.keys()
     assert {"change", "mapping", "emc"} <= {room.name for room in table.values() if room.pure}
     for room in table.values():

@@ -163,11 +163,7 @@ class KafkaBroker:
         lines: list[str] = []
         for name in ("output.log", "broker.log"):
             with contextlib.suppress(FileNotFoundError):
-                lines += (
-                    (self.directory / name)
-                    .read_text(encoding="utf-8", errors="replace")
-                    .splitlines()[-count:]
-                )
+                lines += (self.directory / name).read_text(encoding="utf-8", errors="replace").splitlines()[-count:]
         return "\n".join(lines)
 
     def __enter__(self) -> KafkaBroker:
@@ -207,9 +203,7 @@ class KafkaBroker:
                 # Waiting for the process is the pause between attempts, and notices its death at once.
                 raise BrokerFailed(f"the broker ended with {process.wait(0.05)}\n{self.last_lines()}")
             if time.monotonic() > deadline:
-                raise BrokerFailed(
-                    f"the broker was not there after {START_SECONDS:.0f} s\n{self.last_lines()}"
-                )
+                raise BrokerFailed(f"the broker was not there after {START_SECONDS:.0f} s\n{self.last_lines()}")
         client = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
         while True:
             try:
@@ -234,9 +228,7 @@ class KafkaBroker:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-            raise BrokerFailed(
-                f"the broker ran on {STOP_SECONDS:.0f} s after SIGTERM\n{self.last_lines()}"
-            ) from None
+            raise BrokerFailed(f"the broker ran on {STOP_SECONDS:.0f} s after SIGTERM\n{self.last_lines()}") from None
         finally:
             self._process = None
             self._dismiss_guard()
