@@ -62,14 +62,12 @@ def run(configuration: Configuration, hub: Hub, stop: threading.Event) -> None:
     def guarded(part: Callable[[Configuration, Hub, threading.Event], None]) -> None:
         try:
             part(configuration, hub, stop)
-        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread below
+        except BaseException as error:
             failures.append(error)
         finally:
             stop.set()
 
-    threads = [
-        threading.Thread(target=guarded, args=(part,), name=part.__name__) for part in (capture, deliver)
-    ]
+    threads = [threading.Thread(target=guarded, args=(part,), name=part.__name__) for part in (capture, deliver)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -41,7 +41,7 @@ def ambiguous_attempts(settings: Settings) -> int:
 
 def _files(settings: Settings) -> list[tuple[int, Path]]:
     directory, name = settings.delivery.state, settings.name
-    found = []
+    found: list[tuple[int, Path]] = []
     while (path := partition_path(directory, name, len(found))).exists():
         found.append((len(found), path))
     if not found:

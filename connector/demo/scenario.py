@@ -139,7 +139,11 @@ class Scenario:
             self._pause(0.5)
 
     def _arrivals(self) -> list[oracle.Arrival]:
-        return [oracle.Arrival(one["parameters"], one["at"]) for one in self._stage.received() if one["verdict"] == "accepted"]
+        return [
+            oracle.Arrival(one["parameters"], one["at"])
+            for one in self._stage.received()
+            if one["verdict"] == "accepted"
+        ]
 
     def _judge(self, since: int, changes_before: int, ambiguous: Ambiguous) -> Result:
         stage = self._stage

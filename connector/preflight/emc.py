@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
@@ -50,7 +51,7 @@ def _context(settings: EmcSettings) -> ssl.SSLContext:
         ) from None
 
 
-def _expiry(certificate: dict[str, object], now: datetime) -> Finding:
+def _expiry(certificate: Mapping[str, object], now: datetime) -> Finding:
     until = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(certificate["notAfter"])), UTC)
     days = (until - now).days
     what = f"reached; the certificate is trusted, and valid for {days} more days"
