@@ -8,8 +8,8 @@ dossier the ids are in commit order; and they say how dossier and payment stood 
 
 The rules it follows: an event is owed for every milestone (1 received, 2 in process, 3 result, 0 other, in this
 order) that holds after a transaction and did not hold before it. When there is none, but the parameters of the last
-owed event are others by now, that event is owed again. A dossier that existed before `since` counts as told how it
-stood then.
+owed event are others by now, that event is owed again. A dossier that was there before `since` counts as told of
+what it had reached then, the last of it as the last event.
 """
 
 from __future__ import annotations
@@ -286,9 +286,12 @@ class _Dossier:
 
 def _life(dossier: _Dossier, rows: Sequence[Sequence[Any]], since: int) -> Iterator[Owed]:
     """The events of one dossier; `rows` are its whole journal."""
-    before: list[int] = []
-    told: Parameters | None = None
-    for _, together in groupby(rows, key=lambda row: row[1]):
+    for row in rows:
+        if row[2] <= since:
+            dossier.apply(row)
+    before = dossier.reached()
+    told = dossier.parameters(before[-1]) if before else None
+    for _, together in groupby((row for row in rows if row[2] > since), key=lambda row: row[1]):
         transaction = list(together)
         for row in transaction:
             dossier.apply(row)
@@ -300,9 +303,8 @@ def _life(dossier: _Dossier, rows: Sequence[Sequence[Any]], since: int) -> Itera
         before = now
         if due:
             told = due[-1]
-        if transaction[0][2] > since:
-            for parameters in due:
-                yield Owed(parameters, float(transaction[0][3]))
+        for parameters in due:
+            yield Owed(parameters, float(transaction[0][3]))
 
 
 class _Told(NamedTuple):

@@ -198,6 +198,25 @@ def test_old_dossiers_owe_only_what_happens_now(run: Run) -> None:
     assert {owed[code][0].parameters["Status"] for code in continued} == {3}
 
 
+def test_attaching_in_the_middle_of_a_life_tells_only_the_rest(
+    legacy_database: Callable[[str, int], str],
+) -> None:
+    """What a dossier had reached before `since` counts as told, and later changes correct it."""
+    dsn = legacy_database("attached", 0)
+    case = Case(Life(0, True, True, 7, None, 1, 2, 4, 10_000, ()))
+    moments: list[int] = []
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        desk = Desk(connection, Random(1))
+        for step in [*(its[0] for its in ONLINE), stage("cho_ky"), Step(Act.HAND_OVER), result("vnpost"), pay("dvcqg")]:
+            moments.append(last_action(dsn))
+            desk.perform(case, step, None)
+    statuses = [
+        [event.parameters["Status"] for its in expected(dsn, moment).values() for event in its] for moment in moments
+    ]
+    whole = [1, 2, 2, 3, 3]
+    assert statuses == [whole, whole, whole, whole[2:], whole[2:], whole[3:], whole[4:]]
+
+
 def test_the_truth_is_accepted(run: Run) -> None:
     """What is owed, arriving in order 5 ms after each commit, has no fault, and the latency is 5 ms."""
     owed = expected(run.dsn, run.since)
