@@ -22,13 +22,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from connector.change.columntype import DAY_US, ColumnType, Kind, column_type, parse_date
+from connector.change.columntype import ColumnType, Kind, column_type, parse_timestamp_us
 from connector.change.encoding import twos_complement
 from connector.change.shape import Column, Shape
 from connector.source.decode.messages import violation
 
 PADDING = b"\0\0\0\0"
-_MEMO_LIMIT = 20_000
+_MEMO_LIMIT = 4096
 
 Row = tuple[bytes, bytes, bytes | None]
 RowAt = tuple[bytes, bytes, bytes | None, int]
@@ -49,7 +49,10 @@ def zigzag(number: int) -> bytes:
     rest = number << 1 if number >= 0 else ~(number << 1)
     if rest < 0x4000:
         return _ENDING[rest]
-    out = b""
+    if rest < 0x1000_0000:
+        return _CONTINUED[rest & 0x3FFF] + _ENDING[rest >> 14]
+    out = _CONTINUED[rest & 0x3FFF] + _CONTINUED[rest >> 14 & 0x3FFF]
+    rest >>= 28
     while rest >= 0x4000:
         out += _CONTINUED[rest & 0x3FFF]
         rest >>= 14
@@ -180,7 +183,10 @@ def _emit_row(out: _Source, shape: Shape, link: str | None, more: str) -> None:
 
 # int2, int4, int8, oid, uuid, date: their text needs no JSON escape.
 _BARE = frozenset((20, 21, 23, 26, 2950, 1082))
-_NOT_MEMOIZED = frozenset((Kind.TEXT, Kind.BYTES, Kind.FLOAT, Kind.DOUBLE))
+# Texts of these seldom repeat, or converting costs no more than remembering. (Timestamps remember their seconds.)
+_NOT_MEMOIZED = frozenset(
+    (Kind.TEXT, Kind.BYTES, Kind.FLOAT, Kind.DOUBLE, Kind.TIMESTAMP_MS, Kind.TIMESTAMP_US, Kind.ZONED_TIMESTAMP)
+)
 
 
 def _memoized(kind: ColumnType, key: bool) -> bool:
@@ -192,7 +198,9 @@ def _json_text(value: bytes) -> bytes:
 
 
 class _Memo(dict[bytes, bytes]):
-    """Text → its Avro bytes; forgets everything when it has grown too large, which keeps hits free of bookkeeping."""
+    """Text → its Avro bytes, for columns whose texts repeat. Takes the first texts it meets and then no more, so that a
+    column of ever new texts costs neither memory nor bookkeeping.
+    """
 
     __slots__ = ("_convert",)
 
@@ -200,9 +208,9 @@ class _Memo(dict[bytes, bytes]):
         self._convert = convert
 
     def __missing__(self, text: bytes) -> bytes:
-        if len(self) >= _MEMO_LIMIT:
-            self.clear()
-        converted = self[text] = self._convert(text)
+        converted = self._convert(text)
+        if len(self) < _MEMO_LIMIT:
+            self[text] = converted
         return converted
 
 
@@ -245,12 +253,20 @@ def _plain(kind: ColumnType, nullable: bool) -> Callable[[bytes], bytes]:
         case Kind.DECIMAL:
             scale = kind.scale
 
+            prefixes = [branch + zigzag(size) for size in range(64)]
+            point = -scale - 1
+
             def decimal(value: bytes) -> bytes:
                 if not value[-1:].isdigit():
                     return second + text_bytes(value)
-                whole, _, fraction = value.partition(b".")
-                unscaled = int(whole + fraction.ljust(scale, b"0"))
-                return branch + text_bytes(twos_complement(unscaled))
+                if scale == 0:
+                    unscaled = int(value)
+                elif value[point : point + 1] == b".":
+                    unscaled = int(value[:point] + value[-scale:])
+                else:
+                    raise ValueError("not of the column's scale")
+                digits = twos_complement(unscaled)
+                return prefixes[len(digits)] + digits if len(digits) < 64 else branch + text_bytes(digits)
 
             return decimal
         case Kind.VARIABLE_DECIMAL:
@@ -264,14 +280,13 @@ def _plain(kind: ColumnType, nullable: bool) -> Callable[[bytes], bytes]:
             return variable
         case Kind.TIMESTAMP_US | Kind.TIMESTAMP_MS:
             unit = 1000 if kind.kind is Kind.TIMESTAMP_MS else 1
-            days = _Days()
+            seconds = _Seconds()
 
             def timestamp(value: bytes) -> bytes:
-                size = len(value)
-                if value[10:11] == b" " and 19 <= size <= 26 and value[-2:] != b"BC":
-                    seconds = int(value[11:13]) * 3600 + int(value[14:16]) * 60 + int(value[17:19])
-                    fraction = int(value[20:].ljust(6, b"0")) if size > 20 else 0
-                    return branch + zigzag((days[value[:10]] + seconds * 1_000_000 + fraction) // unit)
+                if len(value) <= 26 and value[19:20] in (b"", b".") and value[10:11] == b" " and value[-1:] != b"C":
+                    fraction = value[20:]
+                    us = seconds[value[:19]] + (int(fraction) * _POWERS[len(fraction)] if fraction else 0)
+                    return branch + zigzag(us // unit)
                 return branch + zigzag(parse(value.decode()))  # type: ignore[arg-type]
 
             return timestamp
@@ -279,15 +294,18 @@ def _plain(kind: ColumnType, nullable: bool) -> Callable[[bytes], bytes]:
             return lambda value: branch + zigzag(parse(value.decode()))  # type: ignore[arg-type]
 
 
-class _Days(dict[bytes, int]):
-    """A date's text → microseconds of its midnight since the epoch; a stream names few dates."""
+_POWERS = [10 ** (6 - digits) for digits in range(7)]
+
+
+class _Seconds(dict[bytes, int]):
+    """`YYYY-MM-DD HH:MM:SS` → microseconds since the epoch; rows of one time share their seconds."""
 
     __slots__ = ()
 
     def __missing__(self, text: bytes) -> int:
         if len(self) >= _MEMO_LIMIT:
             self.clear()
-        made = self[text] = parse_date(text.decode()) * DAY_US
+        made = self[text] = parse_timestamp_us(text.decode())
         return made
 
 
