@@ -288,18 +288,17 @@ def test_the_page_lists_what_came_newest_first(simulator: RunningSimulator, clie
     post(client, simulator.api, paid)
     post(client, simulator.api, replace(WRONG, CodeProfile="trang-2"))
     wrong, result = shown(client, simulator.url)[:2]
-    assert result[1:7] == [
+    assert result[1:6] == [
         "trang-1",
         "Trả kết quả",
         "Cấp giấy bưu chính2.000082 · Toàn trình",
-        "Trực tuyến",
-        "Trực tiếp",
-        "VNPost",
+        "Trực tuyếnThanh toán trực tiếpTrả qua VNPost",
+        "Cá nhân000.00.02.H10",
     ]
-    assert result[8].startswith("Đã nhận")
+    assert result[6].startswith("Đã nhận")
     assert wrong[1] == "trang-2"
-    assert "Từ chối" in wrong[8]
-    assert "EMC-12" in wrong[8]
+    assert "Từ chối" in wrong[6]
+    assert "EMC-12" in wrong[6]
 
 
 def test_the_page_filters_by_dossier_and_verdict(simulator: RunningSimulator, client: httpx.Client) -> None:

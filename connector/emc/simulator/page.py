@@ -15,6 +15,7 @@ from importlib import resources
 from string import Template
 from typing import Any
 
+from connector.emc.rules import RESULT
 from connector.emc.simulator.arrivals import Arrivals, Verdict
 from connector.emc.simulator.faults import Fault
 
@@ -45,9 +46,9 @@ PAGE_HEADERS = {
 
 _STATUS = {0: "Khác", 1: "Tiếp nhận", 2: "Đang xử lý", 3: "Trả kết quả"}
 _FORM = {1: "Trực tuyến", 2: "Trực tiếp"}
-_PAYMENT = {0: "Không", 1: "Trực tuyến", 2: "Trực tiếp"}
+_PAYMENT = {0: "Không thanh toán", 1: "Thanh toán trực tuyến", 2: "Thanh toán trực tiếp"}
 _LEVEL = {4: "Toàn trình", 3: "Một phần", 0: "Cung cấp thông tin"}
-_POST = {0: "Không", 1: "VNPost", 2: "Đơn vị khác"}
+_POST = {1: "Trả qua VNPost", 2: "Trả qua bưu chính khác"}
 _TYPE = {1: "Doanh nghiệp", 2: "Cá nhân", 3: "Cán bộ một cửa"}
 
 _VERDICTS = {"": "Mọi kết quả", "accepted": "Đã nhận", "refused": "Từ chối", "failed": "Sự cố giả lập"}
@@ -132,7 +133,7 @@ def _listing(rows: str, filtered: bool) -> str:
     return f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
 
 
-_LABELS = ("Lúc", "Mã hồ sơ", "Trạng thái", "Thủ tục", "Hình thức", "Thanh toán", "Bưu chính", "Người dùng", "Kết quả")
+_LABELS = ("Lúc", "Mã hồ sơ", "Trạng thái", "Thủ tục", "Hình thức", "Người dùng", "Kết quả")
 
 
 def _row(record: Mapping[str, Any]) -> str:
@@ -142,17 +143,31 @@ def _row(record: Mapping[str, Any]) -> str:
     cells = (
         f'<span class="time">{at:%H:%M:%S}<span class="soft">{at:%d/%m/%Y} · {record["id"]}</span></span>',
         f'<span class="number">{_text(parameters.get("CodeProfile"))}</span>',
-        _word(_STATUS, parameters.get("Status")),
-        f'<span>{_text(parameters.get("NameTTHC"))}<span class="soft">{_text(parameters.get("CodeTTHC"))}'
-        f" · {_word(_LEVEL, parameters.get('Level'))}</span></span>",
-        _word(_FORM, parameters.get("FormsReception")),
-        _word(_PAYMENT, parameters.get("FormsPayments")),
-        _word(_POST, parameters.get("IsDVCBC")),
-        f'<span>{_word(_TYPE, user.get("TYPE"))}<span class="soft">{_text(user.get("LOCATION"))}</span></span>',
+        f'<span class="number">{_word(_STATUS, parameters.get("Status"))}</span>',
+        f"<span>{_text(parameters.get('NameTTHC'))}{_service(parameters)}</span>",
+        f'<span class="number">{_word(_FORM, parameters.get("FormsReception"))}{_result(parameters)}</span>',
+        f"<span>{_word(_TYPE, user.get('TYPE'))}{_soft(_text(user['LOCATION'])) if 'LOCATION' in user else ''}</span>",
         _outcome(record),
     )
     told = (f'<td data-label="{label}">{cell}</td>' for label, cell in zip(_LABELS, cells, strict=True))
     return f"<tr>{''.join(told)}</tr>"
+
+
+def _service(parameters: Mapping[str, Any]) -> str:
+    if "CodeTTHC" not in parameters:
+        return ""
+    return _soft(f"{_text(parameters['CodeTTHC'])} · {_word(_LEVEL, parameters.get('Level'))}")
+
+
+def _result(parameters: Mapping[str, Any]) -> str:
+    """What is told with a result only; shown at other statuses when it was sent by mistake."""
+    payment, post = parameters.get("FormsPayments"), parameters.get("IsDVCBC")
+    told = _soft(_word(_PAYMENT, payment)) if parameters.get("Status") == RESULT or payment else ""
+    return told + (_soft(_word(_POST, post)) if post else "")
+
+
+def _soft(text: str) -> str:
+    return f'<span class="soft">{text}</span>'
 
 
 def _outcome(record: Mapping[str, Any]) -> str:
