@@ -40,6 +40,7 @@ _QUEUED = 4
 _IDLE = 0.5
 """Seconds after which an idle owner looks around."""
 _PRUNE_EVERY = 3600.0
+_ENDS_EVERY = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +285,8 @@ class Deliverer:
             reader = self._reader
             decoder = ChangeDecoder(reader.schema)
             reader.assign({partition.state.partition: partition.state.offset for partition in self._partitions})
+            ends: dict[int, int] = {}
+            asked_at = 0.0
             while not self._reading.is_set():
                 records = reader.poll(0.2, _LIMIT)
                 if not records:
@@ -292,7 +295,13 @@ class Deliverer:
                     (record.partition, record.offset, decoder.decode(record.key, record.value)) for record in records
                 ]
                 self._room.acquire()
-                self._inbox.put(_Records(changes, dict(reader.positions()), dict(reader.ends())))
+                now = self._clock()
+                if now - asked_at > _ENDS_EVERY:
+                    # A question to the broker: too slow to ask with every batch.
+                    ends, asked_at = dict(reader.ends()), now
+                positions = dict(reader.positions())
+                known = {number: max(end, positions.get(number, 0)) for number, end in ends.items()}
+                self._inbox.put(_Records(changes, positions, known))
         except ConnectorError as error:
             self._inbox.put(_Failed(error))
         except Exception as error:  # a defect of ours must end the process, not only this thread
