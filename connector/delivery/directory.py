@@ -38,14 +38,24 @@ class StateDirectory:
             PartitionState(partition_path(self._path, self._name, partition), self._name, partition)
             for partition in range(partitions)
         ]
-        note = self._attached.with_suffix(".tmp")
-        note.write_text(json.dumps(sorted({*known, *range(partitions)})), encoding="utf-8")
-        note.replace(self._attached)
+        self._note(known | set(range(partitions)))
         return states
 
     def close(self) -> None:
         """Let another process have it. Never raises."""
         self._lock.close()
+
+    def _note(self, partitions: set[int]) -> None:
+        """Remember which files there must be from now on; survives a power loss as a whole."""
+        draft = self._attached.with_suffix(".tmp")
+        try:
+            with draft.open("w", encoding="utf-8") as file:
+                json.dump(sorted(partitions), file)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(self._attached)
+        except OSError as error:
+            raise self._unwritable(self._attached, error) from None
 
     def _known(self) -> set[int]:
         try:
@@ -60,12 +70,10 @@ class StateDirectory:
     def _take_lock(self) -> IO[str]:
         path = self._path / f"{self._name}.lock"
         try:
-            self._path.mkdir(parents=True, exist_ok=True)
+            self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = path.open("a+", encoding="utf-8")
         except OSError as error:
-            raise DeliveryError(
-                "open the delivery state", str(path), os.strerror(error.errno or 0), "make delivery.state writable"
-            ) from None
+            raise self._unwritable(path, error) from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -82,6 +90,12 @@ class StateDirectory:
         lock.write(str(os.getpid()))
         lock.flush()
         return lock
+
+    @staticmethod
+    def _unwritable(path: Path, error: OSError) -> DeliveryError:
+        return DeliveryError(
+            "open the delivery state", str(path), os.strerror(error.errno or 0), "make delivery.state writable"
+        )
 
 
 def partition_path(directory: Path, name: str, partition: int) -> Path:

@@ -14,6 +14,8 @@ from connector.emc.judgement import Told, dump_told, load_told
 _MOST_TOUCHED = 50_000
 """Dossiers of one source transaction that are remembered in memory; more go to a temporary file."""
 
+_HELD = "SELECT dossier, since_us FROM held"
+
 
 class Judged:
     """See the module's invariants."""
@@ -22,9 +24,7 @@ class Judged:
         self._state = state
         self._told: dict[str, Told | None] = {}
         self._unsaved: dict[str, Told | None] = {}
-        self._held: dict[str, None] = dict.fromkeys(
-            dossier for (dossier,) in state.db.execute("SELECT dossier FROM held ORDER BY since_us, dossier")
-        )
+        self._held: dict[str, int] = dict(state.db.execute(_HELD).fetchall())
         self._unsaved_held: dict[str, tuple[str, str, int] | None] = {}
 
     @property
@@ -59,12 +59,11 @@ class Judged:
         db.execute(f"DELETE FROM told WHERE {gone}", (table,))  # noqa: S608 - no value is in the text
         db.execute(f"DELETE FROM held WHERE {gone}", (table,))  # noqa: S608
         self._told.clear()
-        self._held = dict.fromkeys(row[0] for row in db.execute("SELECT dossier FROM held ORDER BY since_us, dossier"))
+        self._held = dict(db.execute(_HELD).fetchall())
 
     def hold(self, dossier: str, code: str, reason: str, since_us: int) -> None:
         """The dossier owes an event that cannot be made yet."""
-        self._held.setdefault(dossier)
-        self._unsaved_held[dossier] = (code, reason, since_us)
+        self._unsaved_held[dossier] = (code, reason, self._held.setdefault(dossier, since_us))
 
     def release(self, dossier: str) -> None:
         """It owes nothing that cannot be made."""
@@ -73,8 +72,8 @@ class Judged:
             self._unsaved_held[dossier] = None
 
     def held(self) -> list[str]:
-        """The dossiers that are held."""
-        return list(self._held)
+        """The dossiers that are held, the longest first."""
+        return sorted(self._held, key=lambda dossier: (self._held[dossier], dossier))
 
     def save(self) -> None:
         """Write what is in memory only."""
@@ -94,11 +93,7 @@ class Judged:
                 if held is None:
                     db.execute("DELETE FROM held WHERE dossier = ?", (dossier,))
                 else:
-                    db.execute(
-                        "INSERT INTO held VALUES (?, ?, ?, ?)"
-                        " ON CONFLICT (dossier) DO UPDATE SET code = excluded.code, reason = excluded.reason",
-                        (dossier, *held),
-                    )
+                    db.execute("INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?)", (dossier, *held))
             self._unsaved_held.clear()
 
     def trim(self) -> None:
@@ -148,9 +143,7 @@ class Touched:
 
     def _spill(self) -> None:
         db = self._state.write_fold()
-        db.execute(
-            "CREATE TEMP TABLE IF NOT EXISTS touched (number INTEGER PRIMARY KEY, dossier TEXT NOT NULL UNIQUE)"
-        )
+        db.execute("CREATE TEMP TABLE IF NOT EXISTS touched (number INTEGER PRIMARY KEY, dossier TEXT NOT NULL UNIQUE)")
         db.executemany("INSERT INTO temp.touched (dossier) VALUES (?)", ((dossier,) for dossier in self._memory))
         self._memory = {}
         self._spilled = True

@@ -11,8 +11,9 @@ State of an event:
 | sent      | our death                                      | waiting, counted as ambiguous, at next start|
 
 Invariants: per dossier at most one event is sent; events of a dossier are begun in the order of their ids, which is the
-order of judgement. Memory holds the ids of what is not delivered, the file holds everything.
-Used from the thread of the state; changes become durable with the state's `commit`.
+order of judgement. The file holds everything; memory holds the first `WINDOW` open events in the order of their ids,
+and what lies beyond is loaded when these become few. Used from the thread of the state; what is done here becomes
+durable with the state's next `commit`, after `save`.
 """
 
 from __future__ import annotations
@@ -20,14 +21,28 @@ from __future__ import annotations
 import heapq
 import json
 from collections import deque
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from connector.delivery.fold import Due
 from connector.delivery.state import PartitionState
-from connector.emc.event import EmcEvent
+from connector.emc.event import EmcEvent, EmcUser
 from connector.emc.judgement import event_from
 
-_KEEP = 86_400.0
+WINDOW = 10_000
+_MOST_PRUNED = 5_000
+_DAY = 86_400.0
+
+_INSERT = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, NULL, '', '')"
+_LOAD = "SELECT id, dossier FROM events WHERE state <> 'delivered' AND state = 'waiting' AND id > ? ORDER BY id LIMIT ?"
+_PARKED = "SELECT dossier, code, reason FROM events WHERE state <> 'delivered' AND state = 'parked' ORDER BY id"
+_INTERRUPTED = (
+    "UPDATE events SET state = 'waiting', ambiguous = ambiguous + 1, reason = 'interrupted before the answer'"
+    " WHERE state <> 'delivered' AND state = 'sent'"
+)
+_PRUNE = (
+    "DELETE FROM events WHERE id IN"
+    " (SELECT id FROM events WHERE state = 'delivered' AND ended_at < ? ORDER BY ended_at LIMIT ?)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,29 +57,43 @@ class Attempt:
     commit_time_us: int
 
 
-class Outbox:
-    """See the module's table and invariants."""
+@dataclass(slots=True)
+class _New:
+    """An event that is not in the file yet."""
 
-    def __init__(self, state: PartitionState, mapping_version: str) -> None:
+    due: Due
+    sent_at: float | None = None
+
+
+class Outbox:
+    """See the module's table and invariants. Events that were out when the last process died wait again."""
+
+    def __init__(self, state: PartitionState) -> None:
         self._state = state
-        self._version = mapping_version
+        db = state.db
+        self.interrupted = db.execute(_INTERRUPTED).rowcount
+        """Events that were out when the last process died."""
+        self.parked: dict[str, tuple[str, str]] = {
+            dossier: (code, reason) for dossier, code, reason in db.execute(_PARKED)
+        }
+        """Dossiers that are parked, with the dossier number and the reason."""
+        self._new: dict[int, _New] = {}
         self._queues: dict[str, deque[int]] = {}
         self._ready: deque[str] = deque()
         self._later: list[tuple[float, str]] = []
-        self._parked: set[str] = set()
-        self._waiting = 0
-        self._fresh: dict[int, tuple[EmcEvent, int]] = {}
-        self.interrupted = self._restore()
+        self._in_memory = 0
+        self._loaded = 0
+        last = db.execute("SELECT max(id) FROM events").fetchone()[0] or 0
+        self._next = max(last + 1, int(state.meta.get("next event", "1")))
+        still_open = db.execute("SELECT count(*) FROM events WHERE state <> 'delivered'").fetchone()[0]
+        self._on_disk = int(still_open) - len(self.parked)
+        self._behind_parked = sum(map(self._open_events, self.parked)) - len(self.parked)
+        self._load()
 
     @property
     def waiting(self) -> int:
         """Events that are neither delivered nor parked, nor queued behind a parked one."""
-        return self._waiting
-
-    @property
-    def parked(self) -> int:
-        """Dossiers that are parked."""
-        return len(self._parked)
+        return self._in_memory + self._on_disk - self._behind_parked
 
     @property
     def next_at(self) -> float | None:
@@ -74,31 +103,35 @@ class Outbox:
     @property
     def pending(self) -> bool:
         """Something could be begun now."""
-        return bool(self._ready)
+        return bool(self._ready) or self._more
+
+    @property
+    def _more(self) -> bool:
+        """Memory has room for open events that are in the file only."""
+        return self._in_memory < WINDOW // 2 and self._on_disk > self._behind_parked
+
+    @property
+    def unsaved(self) -> int:
+        """Events in memory only."""
+        return len(self._new)
 
     def owe(self, due: Due) -> None:
         """Take an event that a judgement owes."""
-        cursor = self._state.db.execute(
-            "INSERT INTO events (dossier, code, status, event, state, position, transaction_id, mapping,"
-            " commit_time_us) VALUES (?, ?, ?, ?, 'waiting', ?, ?, ?, ?)",
-            (
-                due.dossier,
-                due.event.CodeProfile,
-                due.event.Status,
-                json.dumps(asdict(due.event), ensure_ascii=False, separators=(",", ":")),
-                due.position,
-                due.transaction,
-                self._version,
-                due.commit_time_us,
-            ),
-        )
-        number = cursor.lastrowid
-        assert number is not None
-        self._fresh[number] = (due.event, due.commit_time_us)
-        self._enqueue(due.dossier, number)
+        number = self._next
+        self._next += 1
+        self._new[number] = _New(due)
+        if due.dossier in self.parked:
+            self._behind_parked += 1
+            self._on_disk += 1
+        elif self._in_memory < WINDOW and self._on_disk == self._behind_parked:
+            self._enqueue(due.dossier, number)
+        else:
+            self._on_disk += 1
 
     def begin(self, room: int, now: float) -> list[Attempt]:
         """Begin up to `room` pushes; they may go out once the state is committed."""
+        if self._more:
+            self._load()
         while self._later and self._later[0][0] <= now:
             self._ready.append(heapq.heappop(self._later)[1])
         attempts: list[Attempt] = []
@@ -109,10 +142,10 @@ class Outbox:
 
     def delivered(self, attempt: Attempt, now: float) -> None:
         """EMC took it."""
-        self._end(attempt, "delivered", "", now)
+        self._end(attempt, "delivered", "", "", now)
         queue = self._queues[attempt.dossier]
         queue.popleft()
-        self._waiting -= 1
+        self._in_memory -= 1
         if queue:
             self._ready.append(attempt.dossier)
         else:
@@ -120,73 +153,105 @@ class Outbox:
 
     def again(self, attempt: Attempt, reason: str, ambiguous: bool, at: float) -> None:
         """It did not get through; try again at `at`."""
-        self._state.begin()
-        self._state.db.execute(
+        self._state.write().execute(
             "UPDATE events SET state = 'waiting', reason = ?, ambiguous = ambiguous + ? WHERE id = ?",
             (reason, int(ambiguous), attempt.id),
         )
         heapq.heappush(self._later, (at, attempt.dossier))
 
-    def park(self, attempt: Attempt, reason: str, now: float) -> None:
-        """EMC rejected it: the dossier waits for an operator."""
-        self._end(attempt, "parked", reason, now)
-        self._parked.add(attempt.dossier)
-        self._waiting -= len(self._queues[attempt.dossier])
+    def park(self, attempt: Attempt, reason: str, detail: str, now: float) -> None:
+        """EMC rejected it: the dossier waits for an operator. `detail`: EMC's explanation."""
+        self._end(attempt, "parked", reason, detail, now)
+        in_memory = len(self._queues.pop(attempt.dossier))
+        new = sum(each.due.dossier == attempt.dossier for each in self._new.values())
+        self.parked[attempt.dossier] = (attempt.event.CodeProfile, reason)
+        self._in_memory -= in_memory
+        self._on_disk += in_memory - 1
+        self._behind_parked += self._open_events(attempt.dossier) + new - 1
 
-    def prune(self, now: float, days: int) -> None:
-        """Forget events that were delivered long ago."""
-        self._state.begin()
-        self._state.db.execute("DELETE FROM events WHERE state = 'delivered' AND ended_at < ?", (now - days * _KEEP,))
+    def prune(self, now: float, days: int) -> bool:
+        """Forget some of what was delivered longer ago; whether there may be more of it."""
+        found = self._state.write().execute(_PRUNE, (now - days * _DAY, _MOST_PRUNED))
+        return found.rowcount == _MOST_PRUNED
+
+    def save(self) -> None:
+        """Write what is in memory only; it belongs to the source transactions that owe it."""
+        if not self._new:
+            return
+        db = self._state.write_fold()
+        db.executemany(_INSERT, (_values(number, new) for number, new in self._new.items()))
+        self._new.clear()
+        self._state.save_meta({"next event": str(self._next)})
 
     def _begin(self, dossier: str, now: float) -> Attempt:
         number = self._queues[dossier][0]
-        self._state.begin()
-        db = self._state.db
+        new = self._new.get(number)
+        if new is not None:
+            new.sent_at = now
+            return Attempt(self._state.partition, number, dossier, new.due.event, 1, new.due.commit_time_us)
+        db = self._state.write()
         db.execute("UPDATE events SET state = 'sent', attempts = attempts + 1, sent_at = ? WHERE id = ?", (now, number))
-        fresh = self._fresh.pop(number, None)
-        if fresh is not None:
-            event, commit_time_us = fresh
-            tries = 1
-        else:
-            stored, tries, commit_time_us = db.execute(
-                "SELECT event, attempts, commit_time_us FROM events WHERE id = ?", (number,)
-            ).fetchone()
-            event = event_from(json.loads(stored))
+        stored, tries, commit_time_us = db.execute(
+            "SELECT event, attempts, commit_time_us FROM events WHERE id = ?", (number,)
+        ).fetchone()
+        event = event_from(json.loads(stored))
         return Attempt(self._state.partition, number, dossier, event, tries, commit_time_us)
 
-    def _end(self, attempt: Attempt, state: str, reason: str, now: float) -> None:
-        self._state.begin()
-        self._state.db.execute(
-            "UPDATE events SET state = ?, reason = ?, ended_at = ? WHERE id = ?", (state, reason, now, attempt.id)
+    def _end(self, attempt: Attempt, state: str, reason: str, detail: str, now: float) -> None:
+        self._state.write().execute(
+            "UPDATE events SET state = ?, reason = ?, detail = ?, ended_at = ? WHERE id = ?",
+            (state, reason, detail, now, attempt.id),
         )
 
     def _enqueue(self, dossier: str, number: int) -> None:
-        if dossier not in self._parked:
-            self._waiting += 1
+        self._in_memory += 1
+        self._loaded = number
         queue = self._queues.get(dossier)
         if queue is None:
             self._queues[dossier] = deque((number,))
             self._ready.append(dossier)
         else:
             queue.append(number)
-        if len(self._fresh) > 10_000:
-            self._fresh.clear()  # the outbox is on disk; memory holds only what is about to go
 
-    def _restore(self) -> int:
-        """After a start: what was out when we died may or may not have reached EMC."""
-        db = self._state.db
-        interrupted = db.execute("SELECT count(*) FROM events WHERE state = 'sent'").fetchone()[0]
-        if interrupted:
-            self._state.begin()
-            db.execute(
-                "UPDATE events SET state = 'waiting', ambiguous = ambiguous + 1,"
-                " reason = 'interrupted before the answer' WHERE state = 'sent'"
-            )
-            self._state.commit()
-        self._parked = {row[0] for row in db.execute("SELECT DISTINCT dossier FROM events WHERE state = 'parked'")}
-        for number, dossier in db.execute(
-            "SELECT id, dossier FROM events WHERE state IN ('waiting', 'parked') ORDER BY id"
-        ).fetchall():
-            self._enqueue(dossier, number)
-        self._ready = deque(dossier for dossier in self._ready if dossier not in self._parked)
-        return int(interrupted)
+    def _load(self) -> None:
+        """Bring the next open events of the file into memory."""
+        for number, dossier in self._state.db.execute(_LOAD, (self._loaded, WINDOW - self._in_memory)).fetchall():
+            if dossier in self.parked:
+                self._loaded = number
+            else:
+                self._on_disk -= 1
+                self._enqueue(dossier, number)
+
+    def _open_events(self, dossier: str) -> int:
+        """How many events of a dossier in the file are not delivered."""
+        query = "SELECT count(*) FROM events WHERE dossier = ? AND state <> 'delivered'"
+        return int(self._state.db.execute(query, (dossier,)).fetchone()[0])
+
+
+def _values(number: int, new: _New) -> tuple[object, ...]:
+    due = new.due
+    sent = new.sent_at is not None
+    return (
+        number,
+        due.dossier,
+        due.event.CodeProfile,
+        due.event.Status,
+        dump_event(due.event),
+        "sent" if sent else "waiting",
+        due.position,
+        due.transaction,
+        due.mapping,
+        due.commit_time_us,
+        int(sent),
+        new.sent_at,
+    )
+
+
+def dump_event(event: EmcEvent) -> str:
+    """An event as JSON; `emc.judgement.event_from` is the reverse of its object."""
+    body = {name: getattr(event, name) for name in EmcEvent.__slots__}
+    body["User"] = {name: getattr(event.User, name) for name in EmcUser.__slots__}
+    return _encode(body)
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode

@@ -2,13 +2,16 @@
 
 Pure: time and chance are arguments. `backoff` is exponential with full jitter; `Breaker` is one small state machine:
 
-| state  | event                         | next                                                     |
-|--------|-------------------------------|----------------------------------------------------------|
-| closed | `LIMIT` failures in a row     | open: nothing is pushed until the pause has passed        |
-| closed | any answer that is a delivery or a rejection | closed, failures forgotten                |
-| open   | the pause has passed          | probing: one push is let through                         |
-| probing| it fails                      | open, with a longer pause                                |
-| probing| it is answered                | closed                                                   |
+| state   | event                                        | next                                               |
+|---------|----------------------------------------------|----------------------------------------------------|
+| closed  | `LIMIT` dossiers failed, none got an answer  | open: nothing is pushed until the pause has passed |
+| closed  | EMC takes or rejects an event                | closed, failures forgotten                         |
+| open    | the pause has passed                         | half open: one push is let through                 |
+| half    | it fails                                     | open, with a longer pause                          |
+| half    | EMC takes or rejects it                      | closed                                             |
+
+Failures are counted by dossier, so that one dossier at which EMC stumbles again and again holds up nobody else. A push
+that began before the breaker opened may still answer, and counts alike.
 """
 
 from __future__ import annotations
@@ -25,46 +28,57 @@ def backoff(attempt: int, settings: RetrySettings, chance: float) -> float:
 
 
 class Breaker:
-    """Stops pushing to an EMC that does not answer, and finds out with single probes when it is back."""
+    """Stops pushing to an EMC that does not answer, and finds out with single pushes when it is back."""
 
     def __init__(self, settings: RetrySettings) -> None:
         self._settings = settings
-        self._failures = 0
-        self._until = 0.0
-        self._probing = False
+        self._failed: set[str] = set()
+        self._pauses = 0
+        self._probe: str | None = None
+        self.opens_at = 0.0
+        """When the present pause ends, seconds since the epoch; 0 when there was none."""
+
+    @property
+    def open(self) -> bool:
+        """EMC does not answer: at most one push at a time."""
+        return len(self._failed) >= LIMIT
+
+    @property
+    def probing(self) -> bool:
+        """The one push of an open breaker is on its way."""
+        return self._probe is not None
 
     def allowed(self, now: float, wanted: int) -> int:
         """How many of the `wanted` pushes may begin now."""
-        if now < self._until:
+        if now < self.opens_at or self.probing:
             return 0
-        if self._failures < LIMIT:
-            return wanted
-        if self._probing:
-            return 0
-        return min(wanted, 1)
+        return min(wanted, 1) if self.open else wanted
 
-    def began(self, count: int) -> None:
-        """So many pushes have begun."""
-        if self._failures >= LIMIT and count:
-            self._probing = True
+    def began(self, dossier: str) -> None:
+        """A push has begun."""
+        if self.open:
+            self._probe = dossier
 
     def answered(self) -> None:
         """EMC took or rejected an event: it is there."""
-        self._failures = 0
-        self._probing = False
+        self._failed.clear()
+        self._pauses = 0
+        self._probe = None
 
-    def failed(self, now: float, chance: float) -> None:
-        """A push failed for a reason that is not the event's."""
-        self._failures += 1
-        self._probing = False
-        if self._failures >= LIMIT:
-            self.pause(now + backoff(self._failures - LIMIT + 1, self._settings, 0.5 + chance / 2))
+    def failed(self, dossier: str, now: float, chance: float) -> bool:
+        """A push failed for a reason that is not the event's. True when this opened the breaker."""
+        was_open = self.open
+        if not was_open:
+            self._failed.add(dossier)
+        if not self.open:
+            return False
+        if not was_open or dossier == self._probe:
+            self._probe = None
+            self._pauses += 1
+            # Not the full jitter: an outage must not be met with a burst because chance was near zero.
+            self.pause(now + backoff(self._pauses, self._settings, 0.5 + chance / 2))
+        return not was_open
 
     def pause(self, until: float) -> None:
         """Push nothing until then (EMC's own Retry-After, or an open breaker)."""
-        self._until = max(self._until, until)
-
-    @property
-    def opens_at(self) -> float:
-        """When the present pause ends; 0 when there is none."""
-        return self._until
+        self.opens_at = max(self.opens_at, until)

@@ -2,18 +2,18 @@
 
 Contract: `push` never raises for what the network or EMC does, and ends by its deadline. TLS is always verified,
 against the system's authorities or emc.ca_file; redirects are not followed; proxies of the environment are not used;
-at most 64 KiB of an answer are read, undecoded. Order and pacing are the outbox's business.
+cookies are not kept; at most 64 KiB of an answer are read, undecoded. Order and pacing are the outbox's business.
 
 Transport: httpx over aiohttp's connections, because httpx's own pool costs several times more at tens of requests in
-flight (docs/decisions/0003). That transport names every connection fault ConnectTimeout, also a reset after the request
-went out, so `_sent` looks at aiohttp's own error underneath: only what surely happened before sending is unambiguous.
+flight (docs/decisions/0003-httpx-over-aiohttp.md). The body is given as a stream, whose first read tells that the
+connection stands and the request goes out: what fails before that is surely not at EMC, what fails after it may be.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-import time
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Self
 
@@ -21,29 +21,36 @@ import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
-from connector.delivery.outbox import Attempt
-from connector.delivery.outcome import Outcome, of_answer, of_failure
+from connector.delivery.outcome import Outcome, Retry, of_answer, of_failure
+from connector.emc.event import EmcEvent
 from connector.emc.wire import encode
 from connector.errors import DeliveryError
 from connector.settings import DeliverySettings, EmcSettings
 
 _MOST_READ = 64 * 1024
+_KEEPALIVE = 4.0
+"""Seconds that an idle connection is used again. Common servers close theirs after 5 s or more: a request sent into a
+connection that is being closed would have to count as ambiguous."""
 
 
 class Pusher:
-    """Pushes events to one EMC. An asynchronous context manager."""
+    """Pushes events to one EMC. An asynchronous context manager; `clock`: seconds since the epoch."""
 
-    def __init__(self, emc: EmcSettings, delivery: DeliverySettings) -> None:
+    def __init__(self, emc: EmcSettings, delivery: DeliverySettings, clock: Callable[[], float]) -> None:
         self._emc = emc
-        self._delivery = delivery
+        self._deadline = delivery.deadline
+        self._clock = clock
         self._headers = {name: value.get_secret_value() for name, value in emc.headers.items()}
-        transport = AiohttpTransport(
-            verify=tls_context(emc),
-            trust_env=False,
-            limits=httpx.Limits(max_connections=delivery.max_in_flight, keepalive_expiry=30.0),
-        )
+        context = tls_context(emc)
+
+        def session() -> aiohttp.ClientSession:
+            connector = aiohttp.TCPConnector(
+                ssl=context, limit=delivery.max_in_flight, keepalive_timeout=_KEEPALIVE, ttl_dns_cache=30
+            )
+            return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
         self._client = httpx.AsyncClient(
-            transport=transport,
+            transport=AiohttpTransport(verify=context, trust_env=False, client=session),
             follow_redirects=False,
             trust_env=False,
             timeout=httpx.Timeout(delivery.deadline, connect=delivery.connect_timeout),
@@ -59,14 +66,19 @@ class Pusher:
     ) -> None:
         await self._client.aclose()
 
-    async def push(self, attempt: Attempt) -> Outcome:
-        """One POST of the attempt's event."""
-        body = encode(attempt.event, self._emc)
-        headers = {**self._headers, "Content-Type": body.content_type}
+    async def push(self, event: EmcEvent) -> Outcome:
+        """One POST of the event."""
+        encoded = encode(event, self._emc)
+        body = _Body(encoded.content)
+        headers = {
+            **self._headers,
+            "Content-Type": encoded.content_type,
+            "Content-Length": str(len(encoded.content)),
+        }
         try:
             async with (
-                asyncio.timeout(self._delivery.deadline),
-                self._client.stream("POST", self._emc.url, content=body.content, headers=headers) as response,
+                asyncio.timeout(self._deadline),
+                self._client.stream("POST", self._emc.url, content=body, headers=headers) as response,
             ):
                 read = bytearray()
                 async for chunk in response.aiter_raw():
@@ -74,11 +86,23 @@ class Pusher:
                     if len(read) >= _MOST_READ:
                         break
                 answer = {name.lower(): value for name, value in response.headers.items()}
-                return of_answer(response.status_code, answer, bytes(read), self._emc, time.time())
+                return of_answer(response.status_code, answer, bytes(read), self._emc, self._clock())
         except TimeoutError:
-            return of_failure("no answer within the deadline", sent=True)
-        except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-            return of_failure(_reason(error), sent=_sent(error))
+            return of_failure("no answer within the deadline", sent=body.begun)
+        except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError) as error:
+            return _failure(error, body.begun)
+
+
+class _Body:
+    """A request's body; `begun` when its sending has begun."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self.begun = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        self.begun = True
+        yield self._content
 
 
 def tls_context(emc: EmcSettings) -> ssl.SSLContext:
@@ -86,45 +110,34 @@ def tls_context(emc: EmcSettings) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=str(emc.ca_file) if emc.ca_file else None)
     except (OSError, ssl.SSLError) as error:
+        cause = error.strerror if isinstance(error, FileNotFoundError) else "no certificate can be read from it"
         raise DeliveryError(
-            "read emc.ca_file", str(emc.ca_file), f"{error}", "name a file of PEM certificates"
+            "read emc.ca_file", str(emc.ca_file), cause or str(error), "name a file of PEM certificates"
         ) from None
 
 
-def _cause(error: BaseException) -> BaseException:
-    """aiohttp's own error, where httpx has wrapped one."""
-    cause = error.__cause__
-    return cause if isinstance(cause, aiohttp.ClientError) else error
+_MEND_TLS = "check the host in emc.url, this machine's clock, and emc.ca_file if EMC's authority is not a public one"
 
 
-def _sent(error: BaseException) -> bool:
-    """Whether the request may have reached EMC. True in doubt."""
-    cause = _cause(error)
-    before = (
-        aiohttp.ClientConnectorError,
-        aiohttp.ConnectionTimeoutError,
-        aiohttp.InvalidURL,
-        httpx.UnsupportedProtocol,
-    )
-    return not isinstance(cause, before)
-
-
-def _reason(error: BaseException) -> str:
-    cause = _cause(error)
+def _failure(error: BaseException, sent: bool) -> Retry:
+    # httpx wraps aiohttp's errors coarsely (a reset is a ConnectTimeout); the cause underneath is exact.
+    cause = error.__cause__ if isinstance(error.__cause__, aiohttp.ClientError) else error
     match cause:
         case aiohttp.ClientConnectorCertificateError():
-            return f"TLS: the certificate is refused: {cause.certificate_error}"
+            refused = cause.certificate_error
+            told = refused.verify_message if isinstance(refused, ssl.SSLCertVerificationError) else str(refused)
+            return of_failure(f"TLS: the certificate is refused: {told}", sent, _MEND_TLS)
         case aiohttp.ClientConnectorSSLError():
-            return f"TLS: {cause.strerror or 'the handshake failed'}"
+            return of_failure(f"TLS: {cause.strerror or 'the handshake failed'}", sent, _MEND_TLS)
         case aiohttp.ClientConnectorDNSError():
-            return "the host name is not known"
+            return of_failure("the host name is not known", sent)
         case aiohttp.ClientConnectorError():
-            return f"cannot connect: {cause.os_error.strerror or cause.os_error}"
+            return of_failure(f"cannot connect: {cause.os_error.strerror or cause.os_error}", sent)
         case aiohttp.ConnectionTimeoutError():
-            return "cannot connect in time"
-        case aiohttp.SocketTimeoutError() | httpx.TimeoutException():
-            return "no answer in time"
+            return of_failure("cannot connect in time", sent)
+        case aiohttp.ServerTimeoutError() | httpx.TimeoutException():
+            return of_failure("no answer in time", sent)
         case aiohttp.ServerDisconnectedError():
-            return "the connection was closed without an answer"
+            return of_failure("the connection was closed without an answer", sent)
         case _:
-            return f"the connection broke ({type(cause).__name__})"
+            return of_failure(f"the connection broke ({type(cause).__name__})", sent)

@@ -1,0 +1,127 @@
+"""The log's records, decoded, on a thread of their own.
+
+Contract: records come in order within a partition; memory is bounded by `_QUEUED` polls; while the log is away the
+thread waits and goes on where it was, so that pushing goes on, too. What ends it for good is handed over as `Failed`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from connector.change.decoding import ChangeDecoder
+from connector.change.record import Change
+from connector.errors import ConnectorError, DeliveryError, retryable
+from connector.log.contract import LogReader
+
+_LIMIT = 2000
+"""Records in one poll."""
+_QUEUED = 4
+"""Polls that may wait to be folded."""
+_LOOK_AT_ENDS = 1.0
+"""Seconds between two questions for the log's ends, which Kafka's brokers answer over the network."""
+_PAUSE = 1.0
+
+Numbered = tuple[int, Change]
+"""Offset and record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """One poll. changes: by partition; ahead: records that the log holds beyond them, as far as was known lately."""
+
+    changes: Mapping[int, list[Numbered]]
+    ahead: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """The log is away; it is tried again."""
+
+    error: ConnectorError
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A thread has ended by this; `answered`: it was about an attempt, which gets no other answer."""
+
+    error: ConnectorError
+    answered: bool = False
+
+
+class Intake:
+    """Reads from `offsets` on and hands everything to `take`, which may be called from the thread."""
+
+    def __init__(
+        self, reader: LogReader, offsets: Mapping[int, int], take: Callable[[Records | Trouble | Failed], None]
+    ) -> None:
+        self._reader = reader
+        self._offsets = dict(offsets)
+        self._take = take
+        self._room = threading.Semaphore(_QUEUED)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="log reader", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def taken(self) -> None:
+        """One `Records` was folded: there is room for another."""
+        self._room.release()
+
+    def stop(self) -> None:
+        """End the thread. Waits for it."""
+        self._stopping.set()
+        self._room.release()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                try:
+                    self._read()
+                except ConnectorError as error:
+                    if not retryable(error):
+                        raise
+                    self._take(Trouble(error))
+                    self._stopping.wait(_PAUSE)
+        except ConnectorError as error:
+            self._take(Failed(error))
+        except Exception as error:  # a defect of ours must end the process, not only this thread
+            self._take(Failed(defect("read the change log", error)))
+
+    def _read(self) -> None:
+        reader = self._reader
+        decoder = ChangeDecoder(reader.schema)
+        reader.assign(self._offsets)
+        ends: Mapping[int, int] = {}
+        looked_at = float("-inf")
+        while not self._stopping.is_set():
+            records = reader.poll(0.2, _LIMIT)
+            if records:
+                changes: dict[int, list[Numbered]] = {}
+                for partition, offset, key, value in records:
+                    changes.setdefault(partition, []).append((offset, decoder.decode(key, value)))
+                positions = reader.positions()
+                ahead = {number: max(0, ends.get(number, 0) - positions[number]) for number in changes}
+                for number, found in changes.items():
+                    self._offsets[number] = found[-1][0] + 1
+                self._room.acquire()
+                self._take(Records(changes, ahead))
+            now = time.monotonic()
+            if now - looked_at >= _LOOK_AT_ENDS:
+                looked_at = now
+                ends = reader.ends()
+
+
+def defect(operation: str, error: Exception) -> DeliveryError:
+    """What is not a ConnectorError is a defect of ours. Its text may hold a row's values, so only its place is told."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    failed = DeliveryError(operation, "emc-cdc", f"{type(error).__name__}{place}", "report this defect")
+    failed.__cause__ = error
+    return failed
