@@ -57,7 +57,7 @@ def simulator(
 
 def _address(listen: str) -> tuple[str, int]:
     host, _, port = listen.rpartition(":")
-    if not host or not (port.isascii() and port.isdigit()):
+    if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise ConfigError("start the simulator", "--listen", "this is not HOST:PORT", "e.g. 127.0.0.1:8043")
     return host.removeprefix("[").removesuffix("]"), int(port)
 

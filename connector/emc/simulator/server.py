@@ -52,29 +52,27 @@ def serve(options: Options, announce: Callable[[str], None]) -> None:
     cannot be used.
     """
     tls = _tls(options)
-    listening = _listen(options)
     arrivals = Arrivals(options.keep)
     try:
-        script = Script(options.seed)
-        script.set(list(options.faults), time.monotonic())
-        simulator = Simulator(options.path, arrivals, script)
-        config = uvicorn.Config(
-            simulator.application,
-            http=SeverableProtocol,
-            ws="none",
-            lifespan="off",
-            log_level="critical",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=GRACE,
-        )
-        config.load()
-        config.ssl = tls
-        server = _Server(config, lambda: announce(_url(listening, tls is not None)))
-        asyncio.run(server.serve(sockets=[listening]))
+        with _listen(options) as listening:
+            script = Script(options.seed)
+            script.set(list(options.faults), time.monotonic())
+            config = uvicorn.Config(
+                Simulator(options.path, arrivals, script).application,
+                http=SeverableProtocol,
+                ws="none",
+                lifespan="off",
+                log_level="critical",
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=GRACE,
+            )
+            config.load()
+            config.ssl = tls
+            server = _Server(config, lambda: announce(_url(listening, tls is not None)))
+            asyncio.run(server.serve(sockets=[listening]))
     finally:
         arrivals.close()
-        listening.close()
 
 
 class _Server(uvicorn.Server):
@@ -98,12 +96,11 @@ def _listen(options: Options) -> socket.socket:
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     try:
         return socket.create_server((options.host, options.port), family=family, backlog=512)
-    except (OSError, OverflowError) as error:
-        cause = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    except OSError as error:
         raise ConnectorError(
             "start the simulator",
             f"{options.host}:{options.port}",
-            cause,
+            error.strerror or str(error),
             "choose another address with --listen; port 0 takes a free one",
         ) from None
 
