@@ -101,3 +101,9 @@ class StateDirectory:
 def partition_path(directory: Path, name: str, partition: int) -> Path:
     """The file of one partition."""
     return directory / f"{name}-{partition:04}.sqlite"
+
+
+def partition_files(directory: Path, name: str) -> list[tuple[int, Path]]:
+    """The files that are there, by partition."""
+    pattern = f"{name}-{'[0-9]' * 4}.sqlite"
+    return sorted((int(path.stem[-4:]), path) for path in directory.glob(pattern))
