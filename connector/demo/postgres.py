@@ -113,6 +113,7 @@ class PostgresServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
         self._owner = os.getpid()
+        atexit.register(self.remove)
 
     @property
     def log_file(self) -> Path:
@@ -178,7 +179,6 @@ class PostgresServer:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        atexit.register(self._abandon)
         try:
             self._wait_until_ready(self._process)
         except BaseException:
@@ -210,7 +210,9 @@ class PostgresServer:
         self.start()
 
     def remove(self) -> None:
-        """Stop if necessary and delete what lies outside of the data directory. `close` of a server."""
+        """Stop if necessary and delete what lies outside of the data directory. Never raises; runs at exit too."""
+        if os.getpid() != self._owner:  # a forked child that inherited us leaves the server alone
+            return
         self._abandon()
         for directory in self._temporary():
             shutil.rmtree(directory, ignore_errors=True)
@@ -274,9 +276,9 @@ class PostgresServer:
         return "\n".join(lines[-_LOG_LINES:])
 
     def _abandon(self) -> None:
-        """Stop by any means; never raises. A forked child that inherited us leaves the server alone."""
+        """Stop by any means; never raises."""
         process = self._process
-        if process is None or os.getpid() != self._owner:
+        if process is None:
             return
         for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
@@ -294,7 +296,6 @@ class PostgresServer:
             self._guard.wait()
             self._guard = None
         self._process = None
-        atexit.unregister(self._abandon)
 
     def _prepare(self) -> None:
         """Make data directory and programs usable for the server's account; a no-op when that is our own."""

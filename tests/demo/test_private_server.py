@@ -93,6 +93,30 @@ def test_a_server_that_dies_at_start_tells_its_own_words(home: Path) -> None:
     assert not server.running
 
 
+def test_a_process_that_ends_leaves_nothing_behind(home: Path, repository: Path) -> None:
+    """A server that was started, or even stopped, by hand is gone with its files when the process ends."""
+    script = """
+import sys
+from pathlib import Path
+from connector.demo.postgres import PostgresServer, wheel_bin_dir
+for name, stopped in (("a", False), ("b", True)):
+    server = PostgresServer(wheel_bin_dir(18), Path(sys.argv[1]) / name)
+    server.init()
+    server.start()
+    print(server.socket_dir, server.port)
+    if stopped:
+        server.stop("smart")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(home)], cwd=repository, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    for line in done.stdout.splitlines():
+        directory, port = line.split()
+        assert not Path(directory).exists()
+        assert not _listens(int(port))
+
+
 def test_the_server_dies_with_a_killed_owner(home: Path, repository: Path) -> None:
     """kill -9 of the owning process stops the server and deletes its socket's directory."""
     owner = subprocess.Popen(
