@@ -145,3 +145,27 @@ all_facts = st.builds(
     missing=st.sampled_from(((), (), (), ("unit: no row in motcua.don_vi",))),
 )
 """Facts as a mapping may state them at one commit, unknown ones among them."""
+
+_CHANGES: dict[str, st.SearchStrategy[Any]] = {
+    "reached": st.frozensets(st.sampled_from(tuple(Milestone))),
+    "payment": st.sampled_from((None, *PaymentChannel)),
+    "result": st.sampled_from((None, *ResultChannel)),
+    "reception": st.sampled_from((None, *Channel)),
+    "level": st.sampled_from((None, 0, 3, 4)),
+    "name_tthc": st.sampled_from(("Khai sinh", "Kết hôn")),
+    "code_profile": st.sampled_from((None, "A-1")),
+    "missing": st.sampled_from(((), ("unit: no row in motcua.don_vi",))),
+}
+_OFTEN = ("reached", "payment")
+
+
+@st.composite
+def lives(draw: st.DrawFn) -> list[Facts]:
+    """What commits make of one dossier: few things change at a time, milestones and payment most often."""
+    facts = FACTS
+    life = [facts]
+    for _ in range(draw(st.integers(0, 8))):
+        changed = draw(st.sets(st.sampled_from((*_OFTEN, *_OFTEN, *_CHANGES)), min_size=1, max_size=2))
+        facts = replace(facts, **{name: draw(_CHANGES[name]) for name in sorted(changed)})
+        life.append(facts)
+    return life

@@ -6,8 +6,8 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from emc_events import FACTS, all_facts, any_event, reached, settings_variants
-from hypothesis import given
+from emc_events import FACTS, all_facts, any_event, lives, reached, settings_variants
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connector.emc.event import EmcEvent
@@ -200,6 +200,17 @@ class TestPaymentAtOnce:
         after = reached(RESULT, payment=PaymentChannel.IN_PERSON)
         assert due(reached(RESULT), after, after, settings=IMMEDIATE) == [[3], [3], []]
 
+    def test_a_payment_while_a_result_is_taken_back_is_told_once(self) -> None:
+        """The correction of the result has it; a payment event beside it would say the same again."""
+        taken_back = reached(RECEIVED, payment=PaymentChannel.ONLINE)
+        assert due(reached(RECEIVED, RESULT), taken_back, settings=IMMEDIATE) == [[1, 3], [3]]
+
+    def test_a_payment_after_an_end_that_has_a_result_is_not_told(self) -> None:
+        """Nor is it with `with_result`: what was told last is the other end."""
+        for variant in (WITH_RESULT, IMMEDIATE):
+            paid = reached(RESULT, OTHER, payment=PaymentChannel.ONLINE)
+            assert due(reached(RESULT, OTHER), paid, settings=variant) == [[3, 0], []]
+
     def test_a_payment_taken_back_is_told_when_it_is_made_again(self) -> None:
         """Nothing at the refund, and the new payment at once."""
         assert due(
@@ -289,12 +300,13 @@ class Naive:
         return [event for event in events if isinstance(event, EmcEvent)], False
 
 
-@given(settings_variants, st.lists(all_facts, max_size=12))
-def test_whole_lives_agree_with_the_naive_reading(settings: EmcSettings, life: list[Facts]) -> None:
+@settings(max_examples=300)
+@given(st.sampled_from((WITH_RESULT, IMMEDIATE)), lives() | st.lists(all_facts, max_size=8))
+def test_whole_lives_agree_with_the_naive_reading(variant: EmcSettings, life: list[Facts]) -> None:
     """Any sequence of facts owes what the table says, also through the stored form of the state."""
-    naive, told = Naive(settings), None
+    naive, told = Naive(variant), None
     for facts in life:
-        verdict = judge(None if told is None else load_told(dump_told(told)), facts, settings)
+        verdict = judge(None if told is None else load_told(dump_told(told)), facts, variant)
         events, held = naive.step(facts)
         assert list(verdict.due) == events
         assert bool(verdict.held) is held

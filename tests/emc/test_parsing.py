@@ -69,6 +69,15 @@ def test_what_the_encoder_writes_is_read_as_it_was_meant(event: EmcEvent, settin
     assert examine("POST", body.content_type, body.content).faults == ()
 
 
+def test_a_form_may_write_a_blank_in_two_ways() -> None:
+    """As a plus and as %20; a plus itself is %2B."""
+    _, body = form(PLAIN)
+    for blank in (b"%20", b"+"):
+        assert parse(FORM, body.replace(b"%20", blank)).event == RECEIVED
+    parsed = parse(FORM, body.replace(b"&Data=", b"&Data=1%2B1"))
+    assert parsed.parameters["Data"] == "1+1"
+
+
 @given(st.sampled_from((FORM, JSON, f"{JSON}; charset=utf-8", "text/plain", "")), st.binary(max_size=200))
 def test_any_bytes_get_an_answer(content_type: str, body: bytes) -> None:
     """Reading never fails, and there is an event exactly when there is no objection."""

@@ -98,6 +98,13 @@ def test_the_user_key_alone_may_be_small() -> None:
     assert list(read(body.content_type, body.content)) == [*NAMES[:-1], "user"]
 
 
+def test_json_is_plain_utf_8() -> None:
+    """Vietnamese stands in the body as itself, not as escapes; inside User too."""
+    body = encode(replace(RECEIVED, User=EmcUser("tài-khoản", None, 1, "000.00.02.H10")), settings(encoding="json"))
+    assert "Cấp giấy bưu chính".encode() in body.content
+    assert "tài-khoản".encode() in body.content
+
+
 def test_json_has_numbers_or_text() -> None:
     """`numbers` decides, and leaves TYPE inside User as the guide writes it."""
     as_numbers = json.loads(encode(RECEIVED, settings(encoding="json")).content)

@@ -155,7 +155,7 @@ class Severed(Response):
             connection: Any = transport.get_extra_info("socket")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
-        # The server must have seen the end before we return, or it answers 500 in our place.
+        # The server must have seen the end before we return, or it takes the missing answer for a defect of ours.
         while (await receive())["type"] != "http.disconnect":
             pass
 
