@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from connector.change.columntype import ColumnType, Kind, column_type, parse_timestamp_us
+from connector.change.columntype import DAY_US, ColumnType, Kind, column_type, parse_date, parse_time_us
 from connector.change.encoding import twos_complement
 from connector.change.shape import Column, Shape
 from connector.source.decode.messages import violation
@@ -46,21 +46,25 @@ class Transcoder:
 
 def zigzag(number: int) -> bytes:
     """An Avro int or long: zigzag, then little-endian base 128 (Avro specification, Binary Encoding)."""
-    rest = number << 1 if number >= 0 else ~(number << 1)
+    return base128(number << 1 if number >= 0 else ~(number << 1))
+
+
+def base128(rest: int) -> bytes:
+    """A number from 0 on, little-endian base 128."""
     if rest < 0x4000:
         return _ENDING[rest]
     if rest < 0x1000_0000:
-        return _CONTINUED[rest & 0x3FFF] + _ENDING[rest >> 14]
-    out = _CONTINUED[rest & 0x3FFF] + _CONTINUED[rest >> 14 & 0x3FFF]
+        return CONTINUED[rest & 0x3FFF] + _ENDING[rest >> 14]
+    out = CONTINUED[rest & 0x3FFF] + CONTINUED[rest >> 14 & 0x3FFF]
     rest >>= 28
     while rest >= 0x4000:
-        out += _CONTINUED[rest & 0x3FFF]
+        out += CONTINUED[rest & 0x3FFF]
         rest >>= 14
     return out + _ENDING[rest]
 
 
 # Fourteen bits at a time: two bytes that are followed by others, and the one or two bytes that end a number.
-_CONTINUED = [bytes((number & 0x7F | 0x80, number >> 7 | 0x80)) for number in range(0x4000)]
+CONTINUED = [bytes((number & 0x7F | 0x80, number >> 7 | 0x80)) for number in range(0x4000)]
 _ENDING = [
     bytes((number,)) if number < 0x80 else bytes((number & 0x7F | 0x80, number >> 7)) for number in range(0x4000)
 ]
@@ -280,12 +284,14 @@ def _plain(kind: ColumnType, nullable: bool) -> Callable[[bytes], bytes]:
             return variable
         case Kind.TIMESTAMP_US | Kind.TIMESTAMP_MS:
             unit = 1000 if kind.kind is Kind.TIMESTAMP_MS else 1
-            seconds = _Seconds()
+            days, clock = _Days(), _CLOCK
 
             def timestamp(value: bytes) -> bytes:
                 if len(value) <= 26 and value[19:20] in (b"", b".") and value[10:11] == b" " and value[-1:] != b"C":
                     fraction = value[20:]
-                    us = seconds[value[:19]] + (int(fraction) * _POWERS[len(fraction)] if fraction else 0)
+                    us = days[value[:10]] + clock[value[11:19]]
+                    if fraction:
+                        us += int(fraction) * _POWERS[len(fraction)]
                     return branch + zigzag(us // unit)
                 return branch + zigzag(parse(value.decode()))  # type: ignore[arg-type]
 
@@ -297,16 +303,29 @@ def _plain(kind: ColumnType, nullable: bool) -> Callable[[bytes], bytes]:
 _POWERS = [10 ** (6 - digits) for digits in range(7)]
 
 
-class _Seconds(dict[bytes, int]):
-    """`YYYY-MM-DD HH:MM:SS` → microseconds since the epoch; rows of one time share their seconds."""
+class _Days(dict[bytes, int]):
+    """`YYYY-MM-DD` → microseconds of its midnight since the epoch; a stream names few days."""
 
     __slots__ = ()
 
     def __missing__(self, text: bytes) -> int:
         if len(self) >= _MEMO_LIMIT:
             self.clear()
-        made = self[text] = parse_timestamp_us(text.decode())
+        made = self[text] = parse_date(text.decode()) * DAY_US
         return made
+
+
+class _Clock(dict[bytes, int]):
+    """`HH:MM:SS` → microseconds since midnight; at most 86,401 of them."""
+
+    __slots__ = ()
+
+    def __missing__(self, text: bytes) -> int:
+        made = self[text] = parse_time_us(text.decode())
+        return made
+
+
+_CLOCK = _Clock()
 
 
 _FLOAT = struct.Struct("<f").pack
