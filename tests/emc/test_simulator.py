@@ -258,6 +258,7 @@ class Table(HTMLParser):
         super().__init__()
         self.rows: list[list[str]] = []
         self.foreign: list[str] = []
+        self.filter = ""
         self._inside = False
         self.feed(page)
 
@@ -267,6 +268,8 @@ class Table(HTMLParser):
         elif tag == "td":
             self.rows[-1].append("")
         self._inside = tag == "td" or (self._inside and tag not in ("tr", "table"))
+        if tag == "input":
+            self.filter = str(dict(attrs)["value"])
         if tag in ("img", "link", "iframe", "b"):
             self.foreign.append(tag)
 
@@ -320,7 +323,7 @@ def test_the_page_shows_text_as_text(simulator: RunningSimulator, client: httpx.
     post(client, simulator.api, replace(RECEIVED, CodeProfile=evil, NameTTHC=evil))
     simulator.set_faults(client, {"kind": "garbage", "match": evil})
     answer = client.get(f"{simulator.url}/", params={"dossier": evil})
-    assert Table(answer.text).foreign == []
+    assert (Table(answer.text).foreign, Table(answer.text).filter) == ([], evil)
     assert shown(client, simulator.url, dossier=evil)[0][1] == evil
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy
