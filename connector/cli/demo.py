@@ -17,7 +17,7 @@ from rich.text import Text
 
 from connector import configuration as configurations
 from connector.cli.terminal import JsonOption, stop_on_signals
-from connector.delivery import report
+from connector.delivery.status import ambiguous_attempts
 from connector.demo import oracle
 from connector.demo.scenario import Result, Scenario
 from connector.demo.stage import Stage
@@ -52,15 +52,18 @@ def demo(
             if not exit_:
                 _endless(stage, show, rate, stop)
                 return
-            result = Scenario(stage, dossiers, rate, show.tell, _ticking(show, stop)).play(
-                lambda: report.ambiguous_attempts(configurations.load(stage.config).settings)
-            )
+            result = Scenario(stage, dossiers, rate, show.tell, _ticking(show, stop)).play(lambda: _ambiguous(stage))
     _verdict(console, result)
     if json_output:
         sys.stdout.write(json.dumps(result.as_json(), ensure_ascii=False) + "\n")
     elif exit_:
         console.print_json(json.dumps(result.as_json()))
     raise typer.Exit(0 if result.kept else EXIT_LOST)
+
+
+def _ambiguous(stage: Stage) -> int:
+    """Attempts on record that EMC may have taken without our knowing."""
+    return sum(one.times for one in ambiguous_attempts(configurations.load(stage.config).settings))
 
 
 def _set(stage: Stage, show: _Show) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from typing import Any
 
 import psycopg
@@ -14,7 +15,7 @@ from rich.table import Table
 
 from connector import configuration as configurations
 from connector.cli.terminal import DEFAULT_CONFIG, ConfigOption, JsonOption
-from connector.delivery import report
+from connector.delivery.status import status as delivery_status
 from connector.errors import EXIT_LOST, ConnectorError
 from connector.log.opening import open_reader
 from connector.settings import Settings
@@ -78,7 +79,7 @@ def _log(settings: Settings) -> dict[str, Any]:
 
 def _delivery(settings: Settings) -> dict[str, Any]:
     try:
-        return report.status(settings)
+        return {"partitions": [asdict(partition) for partition in delivery_status(settings)]}
     except ConnectorError as error:
         return {"error": error.cause, "mend": error.mend}
 
@@ -116,8 +117,8 @@ def _show(found: dict[str, Any]) -> None:
             str(max(0, end - one["offset"])),
             str(one["waiting"]),
             str(one["delivered"]),
-            str(len(one["parked"])),
-            str(len(one["held"])),
+            str(one["parked_dossiers"]),
+            str(one["held_dossiers"]),
             str(one["ambiguous"]),
         )
     console.print(table)
