@@ -47,10 +47,11 @@ class Held:
 class PartitionStatus:
     """One partition.
 
-    dossiers: how many are known; offset: the next record to fold; position: of the last change that was folded; mapping: version of the last run.
-    waiting: events that may go out (those on their way too, not those behind a parked one); oldest: commit time of the
-    oldest of them, seconds since the epoch, None when there is none. delivered: as far as the ledger reaches back;
-    ambiguous: attempts that EMC may have taken without our knowing; first of many parked and held dossiers only.
+    offset: the next record to fold; position: of the last change that was folded; mapping: version of the last run;
+    dossiers: how many are known. waiting: events that may go out (those on their way too, not those behind a parked
+    one); oldest: commit time of the oldest of them, seconds since the epoch, None when there is none. delivered: as far
+    as the ledger reaches back; ambiguous: attempts that EMC may have taken without our knowing. parked, held: the first
+    hundred; their numbers stand beside them.
     """
 
     partition: int

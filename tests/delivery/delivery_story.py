@@ -1,0 +1,273 @@
+"""A small one-stop database told as source transactions: changes for a fold, or records of a real embedded log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from connector.change.encoding import Context, Encoder
+from connector.change.envelope import message_key, message_schema, row_key, table_schema, truncate_key
+from connector.change.partitioner import partitioner
+from connector.change.position import Position
+from connector.change.record import SNAPSHOT_BEGIN, SNAPSHOT_END, Change, Op, Row
+from connector.change.selection import Role
+from connector.change.shape import Column, Shape
+from connector.log.contract import Entry
+from connector.log.embedded import EmbeddedWriter
+from connector.mapping.compile import compile_text
+from connector.mapping.plan import Plan
+from connector.settings import Settings
+
+DOSSIER, PAYMENT, SERVICE = "m.ho_so", "m.thanh_toan", "m.thu_tuc"
+
+MAPPING = """\
+mapping:
+  dossier: {table: m.ho_so}
+  children:
+    payments: {table: m.thanh_toan, belongs_to: ho_so_id, order_by: id}
+  references:
+    service: {table: m.thu_tuc, match: {id: thu_tuc_id}}
+  milestones:
+    received: {tiep_nhan: true}
+    processing: {trang_thai: dang_xu_ly, tiep_nhan: true}
+    result: {trang_thai: da_tra, tiep_nhan: true}
+    other: {trang_thai: huy, tiep_nhan: true}
+  CodeProfile: ma
+  SiteId: 327
+  CodeTTHC: service.ma
+  NameTTHC: service.ten
+  Level: 4
+  FormsReception: {constant: online}
+  Result: {constant: desk}
+  FormsPayments:
+    of: {last: payments, where: {trang_thai: xong}, column: hinh_thuc}
+    is: {mang: online, quay: in_person}
+  IsFromDVCQG: false
+  User: {type: {constant: citizen}, account: tai_khoan, location: {constant: 000.00.02.H10}}
+"""
+
+
+def plan(mapping: str = MAPPING) -> Plan:
+    return compile_text(mapping, "mapping.yml")
+
+
+_TEXT, _INT, _BOOL = 25, 20, 16
+SHAPES = {
+    DOSSIER: Shape(
+        "m",
+        "ho_so",
+        (
+            Column("id", _INT, -1, True),
+            Column("ma", _TEXT, -1, False),
+            Column("trang_thai", _TEXT, -1, False),
+            Column("tiep_nhan", _BOOL, -1, False),
+            Column("thu_tuc_id", _INT, -1, False),
+            Column("tai_khoan", _TEXT, -1, False),
+        ),
+    ),
+    PAYMENT: Shape(
+        "m",
+        "thanh_toan",
+        (
+            Column("id", _INT, -1, True),
+            Column("ho_so_id", _INT, -1, False),
+            Column("trang_thai", _TEXT, -1, False),
+            Column("hinh_thuc", _TEXT, -1, False),
+        ),
+    ),
+    SERVICE: Shape(
+        "m",
+        "thu_tuc",
+        (Column("id", _INT, -1, True), Column("ma", _TEXT, -1, False), Column("ten", _TEXT, -1, False)),
+    ),
+}
+
+
+def code(number: int) -> str:
+    """The dossier number of the dossier with this key."""
+    return f"000.00.11.H56-261123-{number:05}"
+
+
+def dossier(number: int, state: str = "moi", received: bool = True, service: int = 1) -> Row:
+    return {
+        "id": number,
+        "ma": code(number),
+        "trang_thai": state,
+        "tiep_nhan": received,
+        "thu_tuc_id": service,
+        "tai_khoan": f"QG-{number}",
+    }
+
+
+def payment(number: int, of: int | None, state: str = "xong", how: str = "mang") -> Row:
+    return {"id": number, "ho_so_id": of, "trang_thai": state, "hinh_thuc": how}
+
+
+def service(number: int, name: str = "Cấp đổi") -> Row:
+    return {"id": number, "ma": f"2.{number:06}", "ten": name}
+
+
+Step = tuple[Op, str, Row | None]
+"""What happened to one row; None for TRUNCATE."""
+
+
+def create(table: str, row: Row) -> Step:
+    return Op.CREATE, table, row
+
+
+def update(table: str, row: Row) -> Step:
+    return Op.UPDATE, table, row
+
+
+def delete(table: str, row: Row) -> Step:
+    return Op.DELETE, table, row
+
+
+def truncate(table: str) -> Step:
+    return Op.TRUNCATE, table, None
+
+
+class Story:
+    """Numbers what happens: each call gives the changes of one source transaction, or of one snapshot."""
+
+    def __init__(self) -> None:
+        self.epoch = 1
+        self.lsn = 0x1000
+        self.xid = 700
+
+    def transaction(self, *steps: Step) -> list[Change]:
+        self.lsn += 0x100
+        self.xid += 1
+        identity = f"{self.xid}:{self.lsn}"
+        changes = [
+            self._change(op, table, row, Position(self.epoch, self.lsn, number), identity)
+            for number, (op, table, row) in enumerate(steps, 1)
+        ]
+        changes[-1] = replace(changes[-1], last=True)
+        return changes
+
+    def snapshot(self, *rows: tuple[str, Row]) -> list[Change]:
+        self.lsn += 0x100
+        position = Position(self.epoch, self.lsn, 0)
+        reads = [self._change(Op.READ, table, row, position, None) for table, row in rows]
+        return [self._marker(SNAPSHOT_BEGIN, position), *reads, self._marker(SNAPSHOT_END, position)]
+
+    def _marker(self, prefix: str, position: Position) -> Change:
+        return Change(
+            Op.MESSAGE, "", (), None, None, position, self.lsn, None, False, self.time_us, marker=prefix, content=b"{}"
+        )
+
+    def _change(self, op: Op, table: str, row: Row | None, position: Position, identity: str | None) -> Change:
+        key = () if row is None else (str(row["id"]),)
+        gone = op is Op.DELETE
+        return Change(
+            op,
+            table,
+            key,
+            row if gone else None,
+            None if gone else row,
+            position,
+            self.lsn,
+            identity,
+            False,
+            self.time_us,
+        )
+
+    @property
+    def time_us(self) -> int:
+        return 1_790_000_000_000_000 + self.lsn
+
+
+class LoggedStory:
+    """A story that is written to the embedded log of `settings`, as capture would partition it."""
+
+    def __init__(self, settings: Settings) -> None:
+        assert settings.log.embedded is not None
+        self.story = Story()
+        self._name = settings.name
+        self._partitions = settings.log.partitions
+        self._partition_of = partitioner(settings.log.partitions)
+        self._writer = EmbeddedWriter(settings.log.embedded.path, settings.log.partitions)
+        self._writer.open()
+        self._encoders: dict[str, Encoder] = {}
+        self._roles = {table.full_name: table.role for table in plan().selection.tables}
+
+    def transaction(self, *steps: Step) -> None:
+        self.append(self.story.transaction(*steps))
+
+    def snapshot(self, *rows: tuple[str, Row]) -> None:
+        self.append(self.story.snapshot(*rows))
+
+    def append(self, changes: Sequence[Change]) -> None:
+        placed = [(partition, change) for change in changes for partition in self._targets(change)]
+        last = {partition: at for at, (partition, _) in enumerate(placed)}
+        whole = bool(changes) and changes[-1].last
+        self._writer.append(
+            [
+                self._entry(partition, replace(change, last=whole and last[partition] == at))
+                for at, (partition, change) in enumerate(placed)
+            ]
+        )
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def partition_of(self, number: int) -> int:
+        """The partition of the dossier with this key."""
+        return int(self._partition_of(str(number).encode()))
+
+    def _targets(self, change: Change) -> Iterable[int]:
+        row = change.after or change.before
+        match self._roles.get(change.table):
+            case Role.DOSSIER if row is not None:
+                return (self._partition_of(str(row["id"]).encode()),)
+            case Role.CHILD if row is not None and row["ho_so_id"] is not None:
+                return (self._partition_of(str(row["ho_so_id"]).encode()),)
+        return range(self._partitions)
+
+    def _entry(self, partition: int, change: Change) -> Entry:
+        xid = None if change.transaction is None else int(change.transaction.split(":")[0])
+        position = change.position
+        context = Context(
+            self._name,
+            "legacy",
+            position.epoch,
+            position.commit_lsn,
+            change.commit_time_us,
+            xid,
+            change.commit_time_us // 1000,
+            snapshot=change.op is Op.READ,
+        )
+        if change.marker is not None:
+            encoder = self._encoder("", message_schema(self._name))
+            value = encoder.message(context, change.marker, change.content, position, change.lsn, change.last)
+            return Entry(partition, message_key(change.marker, position), value)
+        encoder = self._encoder(change.table, table_schema(self._name, "legacy", SHAPES[change.table]))
+        value = encoder.row(context, change.op, change.before, change.after, position, change.lsn, 1, change.last)
+        if change.op is Op.TRUNCATE:
+            return Entry(partition, truncate_key(change.table, position), value)
+        return Entry(partition, row_key(change.table, change.key), value)
+
+    def _encoder(self, table: str, schema: str) -> Encoder:
+        if table not in self._encoders:
+            self._encoders[table] = Encoder(self._writer.register(schema), schema)
+        return self._encoders[table]
+
+
+def settings_in(directory: Path, url: str, partitions: int = 2, **delivery: object) -> Settings:
+    """A connector whose files are all in `directory`, pushing to `url`."""
+    return Settings.model_validate(
+        {
+            "name": "demo",
+            "source": {"dsn": ""},
+            "log": {"embedded": {"path": directory / "log.sqlite"}, "partitions": partitions},
+            "emc": {"url": url},
+            "delivery": {
+                "state": directory / "state",
+                "retry": {"initial": 0.02, "maximum": 0.1},
+                "deadline": 10,
+                **delivery,
+            },
+        }
+    )

@@ -1,0 +1,88 @@
+"""A partition over a file, without a network: what was folded is looked at in memory and in the file."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from delivery_story import plan
+
+from connector.change.record import Change
+from connector.delivery.fold import Due
+from connector.delivery.partition import Partition
+from connector.delivery.state import PartitionState
+from connector.mapping.plan import Plan
+from connector.settings import EmcSettings
+
+
+class FoldRun:
+    """Feeds changes in polls; `restart` is what a kill and a new start do."""
+
+    def __init__(self, directory: Path, mapping: Plan | None = None, emc: EmcSettings | None = None) -> None:
+        self._path = directory / "state.sqlite"
+        self._plan = mapping or plan()
+        self._emc = emc or EmcSettings()
+        self.due: list[Due] = []
+        self._offset = 0
+        self._open()
+
+    def _open(self) -> None:
+        state = PartitionState(self._path, "demo", 0)
+        try:
+            self.partition = Partition(state, self._plan, self._emc, self.due.append)
+        except BaseException:
+            state.close()
+            raise
+
+    def poll(self, changes: Iterable[Change], offset: int | None = None, save: bool = True) -> None:
+        """One poll's records, which begin at `offset`; by default after what was polled before."""
+        self._offset = self._offset if offset is None else offset
+        numbered = list(enumerate(changes, self._offset))
+        if numbered:
+            self.partition.apply(numbered)
+            self._offset = numbered[-1][0] + 1
+        if save:
+            self.partition.save()
+
+    def restart(self, mapping: Plan | None = None) -> int:
+        """Die without saving and begin again; the offset from which the log is read then."""
+        self.partition.state.close()
+        self._plan = mapping or self._plan
+        self._open()
+        return self.partition.fold.offset
+
+    def close(self) -> None:
+        self.partition.state.close()
+
+    # -- what was made of it -----------------------------------------------------------------------------------------
+
+    @property
+    def statuses(self) -> dict[str, list[int]]:
+        """The statuses of the events in the file, by dossier number, in order."""
+        found: dict[str, list[int]] = defaultdict(list)
+        for code, status in self.table("SELECT code, status FROM events ORDER BY id"):
+            found[code].append(status)
+        return dict(found)
+
+    def table(self, query: str) -> list[Any]:
+        return self.partition.state.db.execute(query).fetchall()
+
+    def contents(self) -> dict[str, Any]:
+        """Everything in the file but what only says how often it was looked at."""
+        events: dict[str, list[Any]] = defaultdict(list)
+        for dossier, *event in self.table(
+            "SELECT dossier, code, status, event, position, transaction_id, commit_time_us FROM events ORDER BY id"
+        ):
+            events[dossier].append(event)
+        return {
+            "rows": self.table("SELECT tbl, key, dossier, data, snapshot FROM rows ORDER BY tbl, key"),
+            "lookups": self.table("SELECT * FROM lookups ORDER BY tbl, col, value, key"),
+            "told": self.table("SELECT * FROM told ORDER BY dossier"),
+            "held": self.table("SELECT * FROM held ORDER BY dossier"),
+            "meta": self.table(
+                "SELECT name, value FROM meta WHERE name IN ('position', 'snapshot', 'reading') ORDER BY name"
+            ),
+            "events": dict(events),
+        }

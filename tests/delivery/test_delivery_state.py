@@ -1,0 +1,226 @@
+"""The state's files: exact rows, one owner, nothing silently begun anew."""
+
+from __future__ import annotations
+
+import math
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector.delivery.directory import StateDirectory, partition_files, partition_path
+from connector.delivery.keys import key_order, key_text
+from connector.delivery.rowcodec import dump_row, load_row
+from connector.delivery.state import PartitionState
+from connector.errors import DeliveryError
+
+values = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.decimals()
+    | st.text(st.characters(exclude_categories=("Cs",)))
+    | st.binary()
+    | st.sampled_from(['["decimal","1"]', '":["', '{"$decimal":"1"}', "decimal", "\x00"])
+)
+
+
+def same(one: object, other: object) -> bool:
+    """Equal in type and value; NaN is itself, and Decimals keep their zeros and signs."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isnan(one) == math.isnan(other) and (math.isnan(one) or (one, str(one)) == (other, str(other)))
+    if isinstance(one, Decimal):
+        return str(one) == str(other)
+    return one == other
+
+
+@given(st.dictionaries(st.text(st.characters(exclude_categories=("Cs",))), values))
+def test_rows_survive_exactly(row: dict[str, object]) -> None:
+    """Whatever a record can hold comes back as it was, under any column name."""
+    found = load_row(dump_row(row))
+    assert list(found) == list(row)
+    assert all(same(found[name], row[name]) for name in row)
+
+
+def test_a_row_cannot_hold_a_list() -> None:
+    """Nor anything else that a record does not have; lists are the codec's own."""
+    with pytest.raises(TypeError):
+        dump_row({"a": {1}})
+
+
+keys = st.lists(st.text(max_size=5) | st.sampled_from(["[", '["a","b"]', '["a"]', "7", "007", "-3", "٣"]), min_size=1)
+
+
+@given(keys, keys)
+def test_different_keys_have_different_texts_and_places(one: list[str], other: list[str]) -> None:
+    """Key texts of a table are one to one, and sorting them never wavers."""
+    if len(one) == len(other) and one != other:
+        assert key_text(one) != key_text(other)
+        assert key_order(key_text(one)) != key_order(key_text(other))
+
+
+def test_keys_sort_as_their_columns() -> None:
+    """Numbers by value, before texts."""
+    texts = [key_text([part]) for part in ("10", "9", "-2", "a", "007", "[")]
+    assert sorted(texts, key=key_order) == ["-2", "007", "9", "10", '["["]', "a"]
+    pairs = [key_text(pair) for pair in (("2", "b"), ("10", "a"), ("2", "a"))]
+    assert sorted(pairs, key=key_order) == ['["2","a"]', '["2","b"]', '["10","a"]']
+
+
+def test_what_was_not_committed_is_undone(tmp_path: Path) -> None:
+    """As after a kill: the file is as at the last commit."""
+    state = PartitionState(tmp_path / "s.sqlite", "demo", 0)
+    state.save_meta({"offset": "7"})
+    state.commit()
+    state.save_meta({"offset": "9"})
+    state.close()
+    again = PartitionState(tmp_path / "s.sqlite", "demo", 0)
+    assert again.meta["offset"] == "7"
+    again.close()
+
+
+def test_the_files_are_for_their_owner_only(tmp_path: Path) -> None:
+    """They hold personal data."""
+    directory = StateDirectory(tmp_path / "state", "demo")
+    states = directory.open(1)
+    states[0].save_meta({"offset": "1"})
+    states[0].commit()
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "state").glob("*.sqlite*")}
+    assert set(modes.values()) == {0o600}, modes
+    assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
+    states[0].close()
+    directory.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "partition"), [("other", 0), ("demo", 1)], ids=["another connector's", "another partition's"]
+)
+def test_a_file_of_something_else_is_refused(tmp_path: Path, name: str, partition: int) -> None:
+    """Its offsets and rows would be wrong here."""
+    PartitionState(tmp_path / "s.sqlite", name, partition).close()
+    with pytest.raises(DeliveryError) as caught:
+        PartitionState(tmp_path / "s.sqlite", "demo", 0)
+    assert "delivery.state" in caught.value.mend
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    """It is never begun anew by itself."""
+    path = tmp_path / "s.sqlite"
+    path.write_bytes(b"not a database at all" * 100)
+    with pytest.raises(DeliveryError) as caught:
+        PartitionState(path, "demo", 0)
+    assert "backup" in caught.value.mend
+    assert path.read_bytes().startswith(b"not a database")
+
+
+def test_a_file_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    """A directory in its place, for one."""
+    (tmp_path / "s.sqlite").mkdir()
+    with pytest.raises(DeliveryError) as caught:
+        PartitionState(tmp_path / "s.sqlite", "demo", 0)
+    assert "writable" in caught.value.mend
+
+
+def test_a_full_disk_is_told_and_undone(tmp_path: Path) -> None:
+    """The error says what to do; the file stays as it was."""
+    state = PartitionState(tmp_path / "s.sqlite", "demo", 0)
+    pages = state.db.execute("PRAGMA page_count").fetchone()[0]
+    state.db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(DeliveryError) as caught, state.reported():
+        state.save_meta({"offset": "x" * 100_000})
+    assert "free disk space" in caught.value.mend
+    state.close()
+    again = PartitionState(tmp_path / "s.sqlite", "demo", 0)
+    assert "offset" not in again.meta
+    again.close()
+
+
+def test_one_process_per_directory(tmp_path: Path) -> None:
+    """A second deliver process, here a real one, is told of the first by its id."""
+    first = StateDirectory(tmp_path, "demo")
+    code = (
+        "import sys; from pathlib import Path; from connector.delivery.directory import StateDirectory;"
+        "from connector.errors import DeliveryError\n"
+        "try: StateDirectory(Path(sys.argv[1]), 'demo')\n"
+        "except DeliveryError as error: print(error.cause)"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True, cwd=Path.cwd()
+    )
+    assert told.stdout.strip() == f"another deliver process uses it (pid {os.getpid()})"
+    first.close()
+    StateDirectory(tmp_path, "demo").close()
+
+
+def test_two_connectors_share_a_directory(tmp_path: Path) -> None:
+    """Names keep them apart, also where one name begins with the other."""
+    for name in ("demo", "demo-2"):
+        directory = StateDirectory(tmp_path, name)
+        for state in directory.open(2):
+            state.close()
+        directory.close()
+    assert [number for number, _ in partition_files(tmp_path, "demo")] == [0, 1]
+    assert partition_files(tmp_path, "other") == []
+
+
+def test_a_lost_file_is_noticed(tmp_path: Path) -> None:
+    """It held what EMC is still owed; a new directory is a new attach and may begin empty."""
+    directory = StateDirectory(tmp_path, "demo")
+    for state in directory.open(2):
+        state.close()
+    partition_path(tmp_path, "demo", 1).unlink()
+    with pytest.raises(DeliveryError) as caught:
+        directory.open(2)
+    assert "backup" in caught.value.mend
+    assert not partition_path(tmp_path, "demo", 1).exists()
+    directory.close()
+
+
+def test_a_damaged_note_is_told(tmp_path: Path) -> None:
+    """Without it nobody knows which files there must be."""
+    (tmp_path / "demo.attached.json").write_text("{", encoding="utf-8")
+    directory = StateDirectory(tmp_path, "demo")
+    with pytest.raises(DeliveryError) as caught:
+        directory.open(2)
+    assert "delete it" in caught.value.mend
+    directory.close()
+
+
+def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    """A file in its way."""
+    (tmp_path / "state").write_text("", encoding="utf-8")
+    with pytest.raises(DeliveryError) as caught:
+        StateDirectory(tmp_path / "state", "demo")
+    assert "delivery.state" in caught.value.mend
+
+
+def test_damage_inside_of_a_file_is_told_when_met(tmp_path: Path) -> None:
+    """A page that was overwritten ends the step with the mend, not with SQLite's own words alone."""
+    state = PartitionState(tmp_path / "s.sqlite", "demo", 0)
+    state.write().executemany(
+        "INSERT INTO rows VALUES ('m.ho_so', ?, ?, ?, 0)", [(str(n), str(n), b"x" * 500) for n in range(200)]
+    )
+    state.commit()
+    state.close()
+    path = tmp_path / "s.sqlite"
+    with sqlite3.connect(path) as db:
+        size, count = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "page_count"))
+    db.close()
+    with path.open("r+b") as file:
+        file.seek(size * (count // 2))
+        file.write(b"\xff" * size * (count // 2 - 1))
+    again = PartitionState(path, "demo", 0)
+    with pytest.raises(DeliveryError) as caught, again.reported():
+        again.db.execute("SELECT sum(length(data)) FROM rows").fetchone()
+    assert "backup" in caught.value.mend
+    again.close()
