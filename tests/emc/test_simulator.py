@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 import time
@@ -20,6 +21,7 @@ from simulator_process import simulator as running_simulator
 
 from connector.cli.simulator import simulator as command
 from connector.emc.event import EmcEvent
+from connector.emc.simulator.server import Options, listen
 from connector.emc.wire import encode
 from connector.errors import ConnectorError
 from connector.settings import EmcSettings
@@ -462,6 +464,14 @@ def test_a_refusal_is_one_message_and_exit_code_2(simulator: RunningSimulator) -
     assert (run.returncode, run.stdout) == (2, "")
     assert "Traceback" not in run.stderr
     assert "→" in run.stderr
+
+
+def test_no_answer_waits_for_a_full_packet() -> None:
+    """A kept-alive connection has Nagle's delay off; otherwise every answer would take 40 ms."""
+    with listen(Options(port=0)) as listening, socket.create_connection(listening.getsockname()):
+        connection, _ = listening.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
 
 
 def test_its_help_has_an_example() -> None:

@@ -54,7 +54,7 @@ def serve(options: Options, announce: Callable[[str], None]) -> None:
     tls = _tls(options)
     arrivals = Arrivals(options.keep)
     try:
-        with _listen(options) as listening:
+        with listen(options) as listening:
             script = Script(options.seed)
             script.set(list(options.faults), time.monotonic())
             config = uvicorn.Config(
@@ -92,7 +92,8 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def _listen(options: Options) -> socket.socket:
+def listen(options: Options) -> socket.socket:
+    """A listening socket, to be closed by the caller. ConnectorError when the address cannot be had."""
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     try:
         listening = socket.create_server((options.host, options.port), family=family, backlog=512)
