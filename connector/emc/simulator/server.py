@@ -115,7 +115,8 @@ def _tls(options: Options) -> ssl.SSLContext | None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        context.load_cert_chain(options.tls_cert, options.tls_key)
+        # An empty passphrase fails at once where none would ask at the terminal.
+        context.load_cert_chain(options.tls_cert, options.tls_key, password=lambda: "")
     except OSError as error:  # ssl.SSLError is one
         raise ConnectorError(
             "start the simulator",
