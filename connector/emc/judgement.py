@@ -35,6 +35,9 @@ from connector.emc.parameters import Incomplete, parameters
 from connector.mapping.facts import Channel, Facts, Milestone, PaymentChannel, ResultChannel
 from connector.settings import EmcSettings
 
+# Made once: json.dumps makes an encoder at every call.
+_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 LIFE = (Milestone.RECEIVED, Milestone.PROCESSING, Milestone.RESULT, Milestone.OTHER)
 """The order in which milestones that are reached by one commit owe their events."""
 
@@ -113,7 +116,7 @@ def dump_told(told: Told) -> bytes:
     """Compact bytes for the state store."""
     last = None if told.last is None else _plain(told.last)
     body = [sorted(milestone.value for milestone in told.reached), last, told.paid.value]
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    return _json(body).encode()
 
 
 def load_told(stored: bytes) -> Told:

@@ -22,6 +22,9 @@ class Body:
     content: bytes
 
 
+# Made once: json.dumps makes an encoder at every call.
+_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 PARAMETERS = (
     "CodeProfile",
     "SiteId",
@@ -72,7 +75,3 @@ def _key(name: str, settings: EmcSettings) -> str:
     if settings.key_case == "camel":
         return name[0].lower() + name[1:]
     return settings.user_key if name == "User" else name
-
-
-def _json(values: dict[str, str | int | None]) -> str:
-    return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
