@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from connector.change.encoding import Context, Encoder
@@ -48,6 +49,7 @@ mapping:
 """
 
 
+@cache
 def plan(mapping: str = MAPPING) -> Plan:
     return compile_text(mapping, "mapping.yml")
 

@@ -77,12 +77,10 @@ class FoldRun:
         ):
             events[dossier].append(event)
         return {
-            "rows": self.table("SELECT tbl, key, dossier, data, snapshot FROM rows ORDER BY tbl, key"),
+            "rows": self.table("SELECT tbl, key, dossier, data FROM rows ORDER BY tbl, key"),
             "lookups": self.table("SELECT * FROM lookups ORDER BY tbl, col, value, key"),
             "told": self.table("SELECT * FROM told ORDER BY dossier"),
             "held": self.table("SELECT * FROM held ORDER BY dossier"),
-            "meta": self.table(
-                "SELECT name, value FROM meta WHERE name IN ('position', 'snapshot', 'reading') ORDER BY name"
-            ),
+            "meta": self.table("SELECT name, value FROM meta WHERE name IN ('position', 'reading') ORDER BY name"),
             "events": dict(events),
         }
