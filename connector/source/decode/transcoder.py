@@ -68,6 +68,9 @@ CONTINUED = [bytes((number & 0x7F | 0x80, number >> 7 | 0x80)) for number in ran
 _ENDING = [
     bytes((number,)) if number < 0x80 else bytes((number & 0x7F | 0x80, number >> 7)) for number in range(0x4000)
 ]
+# The same after the union branch 1, which is what a nullable column's value begins with.
+_NULLABLE_CONTINUED = [b"\2" + part for part in CONTINUED]
+_NULLABLE_ENDING = [b"\2" + part for part in _ENDING]
 
 
 def text_bytes(text: bytes) -> bytes:
@@ -245,7 +248,18 @@ def _plain(kind: ColumnType, nullable: bool) -> Callable[[bytes], bytes]:
             words = {b"t": branch + b"\1", b"f": branch + b"\0"}
             return words.__getitem__
         case Kind.INTEGER | Kind.LONG:
-            return lambda value: branch + zigzag(int(value))
+            endings, continued = (_NULLABLE_ENDING, _NULLABLE_CONTINUED) if nullable else (_ENDING, CONTINUED)
+
+            def integer(value: bytes) -> bytes:
+                number = int(value)
+                rest = number << 1 if number >= 0 else ~(number << 1)
+                if rest < 0x4000:
+                    return endings[rest]
+                if rest < 0x1000_0000:
+                    return continued[rest & 0x3FFF] + _ENDING[rest >> 14]
+                return branch + base128(rest)
+
+            return integer
         case Kind.FLOAT:
             return lambda value: branch + _FLOAT(float(value))
         case Kind.DOUBLE:
@@ -261,16 +275,21 @@ def _plain(kind: ColumnType, nullable: bool) -> Callable[[bytes], bytes]:
             point = -scale - 1
 
             def decimal(value: bytes) -> bytes:
-                if not value[-1:].isdigit():
-                    return second + text_bytes(value)
-                if scale == 0:
-                    unscaled = int(value)
-                elif value[point : point + 1] == b".":
-                    unscaled = int(value[:point] + value[-scale:])
-                else:
-                    raise ValueError("not of the column's scale")
-                digits = twos_complement(unscaled)
-                return prefixes[len(digits)] + digits if len(digits) < 64 else branch + text_bytes(digits)
+                try:
+                    if scale == 0:
+                        unscaled = int(value)
+                    elif value[point] == 0x2E:
+                        unscaled = int(value[:point] + value[-scale:])
+                    else:
+                        raise ValueError("not of the column's scale")
+                except (ValueError, IndexError):
+                    if value[-1:].isdigit():
+                        raise
+                    return second + text_bytes(value)  # NaN, Infinity
+                size = ((unscaled if unscaled >= 0 else ~unscaled).bit_length() >> 3) + 1
+                return (prefixes[size] if size < 64 else branch + zigzag(size)) + unscaled.to_bytes(
+                    size, "big", signed=True
+                )
 
             return decimal
         case Kind.VARIABLE_DECIMAL:
@@ -284,16 +303,23 @@ def _plain(kind: ColumnType, nullable: bool) -> Callable[[bytes], bytes]:
             return variable
         case Kind.TIMESTAMP_US | Kind.TIMESTAMP_MS:
             unit = 1000 if kind.kind is Kind.TIMESTAMP_MS else 1
+            continued = _NULLABLE_CONTINUED if nullable else CONTINUED
             days, clock = _Days(), _CLOCK
+            tails = _Tails()
 
             def timestamp(value: bytes) -> bytes:
-                if len(value) <= 26 and value[19:20] in (b"", b".") and value[10:11] == b" " and value[-1:] != b"C":
-                    fraction = value[20:]
+                try:
                     us = days[value[:10]] + clock[value[11:19]]
-                    if fraction:
-                        us += int(fraction) * _POWERS[len(fraction)]
-                    return branch + zigzag(us // unit)
-                return branch + zigzag(parse(value.decode()))  # type: ignore[arg-type]
+                    if len(value) == 26:
+                        us += int(value[20:])
+                    elif len(value) != 19:
+                        us += int(value[20:]) * _POWERS[len(value) - 20]
+                    rest = us // unit << 1
+                    if rest < 0:
+                        return branch + base128(~rest)
+                    return continued[rest & 0x3FFF] + CONTINUED[rest >> 14 & 0x3FFF] + tails[rest >> 28]
+                except (ValueError, IndexError):  # infinity, BC, years past 9999
+                    return branch + zigzag(parse(value.decode()))  # type: ignore[arg-type]
 
             return timestamp
         case _:
@@ -312,6 +338,20 @@ class _Days(dict[bytes, int]):
         if len(self) >= _MEMO_LIMIT:
             self.clear()
         made = self[text] = parse_date(text.decode()) * DAY_US
+        return made
+
+
+class _Tails(dict[int, bytes]):
+    """What stands above the lower 28 bits of a timestamp; it changes about every two minutes."""
+
+    __slots__ = ()
+
+    def __missing__(self, rest: int) -> bytes:
+        if not rest:
+            raise ValueError("too small for its lower bits to be continued")
+        if len(self) >= _MEMO_LIMIT:
+            self.clear()
+        made = self[rest] = base128(rest)
         return made
 
 
