@@ -57,14 +57,13 @@ class Delivering:
                 assert left > 0, f"not told in time: {self.seen[-20:]}"
                 self._told.wait(left)
 
-    def end(self) -> None:
-        """Stop it as an operator does; raises what ended it before."""
+    def end(self) -> BaseException | None:
+        """Stop it as an operator does; what had ended it before."""
         self._stop.set()
         self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
         self._reader.close()
-        if self._failure is not None:
-            raise self._failure
+        return self._failure
 
     def _run(self) -> None:
         try:
@@ -87,11 +86,11 @@ def delivering(settings: Settings) -> Iterator[Delivering]:
     try:
         yield running
     except BaseException:
-        running._stop.set()
-        running._thread.join(PATIENCE)
-        running._reader.close()
+        running.end()
         raise
-    running.end()
+    failure = running.end()
+    if failure is not None:
+        raise failure
 
 
 class DeliverProcess:
