@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Self
 
@@ -53,6 +54,7 @@ class Pusher:
             transport=AiohttpTransport(verify=context, trust_env=False, client=session),
             follow_redirects=False,
             trust_env=False,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             timeout=httpx.Timeout(delivery.deadline, connect=delivery.connect_timeout),
             # No decoding of answers: a few compressed bytes must not become gigabytes.
             headers={"User-Agent": "emc-cdc", "Accept-Encoding": "identity"},

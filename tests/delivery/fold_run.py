@@ -20,18 +20,18 @@ from connector.settings import EmcSettings
 class FoldRun:
     """Feeds changes in polls; `restart` is what a kill and a new start do."""
 
-    def __init__(self, directory: Path, mapping: Plan | None = None, emc: EmcSettings | None = None) -> None:
-        self._path = directory / "state.sqlite"
-        self._plan = mapping or plan()
-        self._emc = emc or EmcSettings()
+    def __init__(self, directory: Path, path: Path | None = None, partition: int = 0) -> None:
+        self._path = path or directory / "state.sqlite"
+        self._number = partition
+        self._plan = plan()
         self.due: list[Due] = []
         self._offset = 0
         self._open()
 
     def _open(self) -> None:
-        state = PartitionState(self._path, "demo", 0)
+        state = PartitionState(self._path, "demo", self._number)
         try:
-            self.partition = Partition(state, self._plan, self._emc, self.due.append)
+            self.partition = Partition(state, self._plan, EmcSettings(), self.due.append)
         except BaseException:
             state.close()
             raise
