@@ -94,18 +94,22 @@ _AMBIGUOUS = "SELECT code, status, id, ambiguous FROM events WHERE ambiguous > 0
 
 def status(settings: Settings) -> list[PartitionStatus]:
     """The state of every partition that has a file; empty before the first run."""
-    return [_look(db, partition) for partition, db in _files(settings)]
+    found = []
+    for partition, path in partition_files(settings.delivery.state, settings.name):
+        with _reading(path) as db:
+            if _is_made(db):
+                found.append(_look(db, partition))
+    return found
 
 
 def ambiguous_attempts(settings: Settings) -> list[Ambiguous]:
     """Every event with an attempt that EMC may have taken without our knowing, as far as the ledger reaches back."""
-    return [Ambiguous(*row) for _, db in _files(settings) for row in db.execute(_AMBIGUOUS)]
-
-
-def _files(settings: Settings) -> Iterator[tuple[int, sqlite3.Connection]]:
-    for partition, path in partition_files(settings.delivery.state, settings.name):
+    found: list[Ambiguous] = []
+    for _, path in partition_files(settings.delivery.state, settings.name):
         with _reading(path) as db:
-            yield partition, db
+            if _is_made(db):
+                found += (Ambiguous(*row) for row in db.execute(_AMBIGUOUS))
+    return found
 
 
 @contextmanager
@@ -116,6 +120,11 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
             yield db
     except sqlite3.Error as error:
         raise broken(path, error) from error
+
+
+def _is_made(db: sqlite3.Connection) -> bool:
+    """Whether the file has its tables: a deliver process that is just starting may be making them."""
+    return db.execute("SELECT 1 FROM sqlite_master WHERE name = 'events_ambiguous'").fetchone() is not None
 
 
 def _look(db: sqlite3.Connection, partition: int) -> PartitionStatus:

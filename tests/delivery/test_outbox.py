@@ -23,6 +23,7 @@ from connector.delivery.state import PartitionState
 from connector.delivery.status import Ambiguous, ambiguous_attempts, status
 from connector.emc.event import EmcEvent, EmcUser
 from connector.emc.judgement import event_from
+from connector.errors import DeliveryError
 
 EVENT = EmcEvent("", 327, "2.000082", "Cấp đổi", 1, 1, 0, 4, 0, 0, "", EmcUser(None, "QG-1", 2, "000.00.02.H10"))
 
@@ -334,3 +335,22 @@ def test_status_reads_what_stands_in_the_files(tmp_path: Path) -> None:
     assert held.code == code(4)
     assert ambiguous_attempts(connector) == [Ambiguous(code(3), 1, three.id, 1)]
     run.close()
+
+
+def test_a_file_that_is_just_being_made_is_no_partition_yet(tmp_path: Path) -> None:
+    """A deliver process that starts makes the file first, its tables then."""
+    connector = settings_in(tmp_path, "http://127.0.0.1:9/TrackingMCDT")
+    connector.delivery.state.mkdir()
+    (connector.delivery.state / "demo-0000.sqlite").touch()
+    assert status(connector) == []
+    assert ambiguous_attempts(connector) == []
+
+
+def test_status_of_a_damaged_file_is_told(tmp_path: Path) -> None:
+    """With the mend, not as SQLite's own error."""
+    connector = settings_in(tmp_path, "http://127.0.0.1:9/TrackingMCDT")
+    connector.delivery.state.mkdir()
+    (connector.delivery.state / "demo-0000.sqlite").write_bytes(b"no database" * 100)
+    for look in (status, ambiguous_attempts):
+        with pytest.raises(DeliveryError):
+            look(connector)
