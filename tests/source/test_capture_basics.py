@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import string
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 
 import psycopg
 import pytest
@@ -43,7 +45,8 @@ INSERT INTO "mot cua".don_vi VALUES (1, E'Sở Tư pháp\\t\\\\ "một"');
 INSERT INTO "mot cua"."Hồ sơ" SELECT g, 'M' || g, 'moi', NULL, 'bí mật', 0 FROM generate_series(1, 30) g;
 INSERT INTO "mot cua".thanh_toan SELECT g, g, g * 1.5, '' FROM generate_series(1, 30) g;
 """
-BIG = "".join(chr(0x21 + (number * 7919) % 90) for number in range(100_000))
+# Text that does not compress, so that PostgreSQL moves it out of the row.
+BIG = "".join(Random(1).choices(string.ascii_letters + string.digits, k=100_000))
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
