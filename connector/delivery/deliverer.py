@@ -18,6 +18,7 @@ import random
 import threading
 from collections.abc import Callable
 from functools import partial
+from time import monotonic
 from urllib.parse import urlsplit
 
 from connector.delivery.directory import StateDirectory
@@ -28,6 +29,7 @@ from connector.delivery.outbox import Attempt
 from connector.delivery.outcome import Delivered, Reject, Retry
 from connector.delivery.pacing import Breaker, backoff
 from connector.delivery.partition import Partition
+from connector.delivery.state import PartitionState
 from connector.errors import ConnectorError
 from connector.log.contract import LogReader
 from connector.mapping.plan import Plan
@@ -69,6 +71,7 @@ class Deliverer:
         directory = StateDirectory(self._settings.delivery.state, self._settings.name)
         dispatch = Dispatch(self._settings, self._clock, self._inbox.put)
         intake: Intake | None = None
+        states: list[PartitionState] = []
         try:
             states = directory.open(self._reader.partitions)
             self._partitions = [
@@ -94,8 +97,8 @@ class Deliverer:
             if intake is not None:
                 intake.stop()
             dispatch.stop()
-            for partition in self._partitions:
-                partition.state.close()
+            for state in states:
+                state.close()
             directory.close()
 
     # -- the owner's step --------------------------------------------------------------------------------------------
@@ -122,17 +125,18 @@ class Deliverer:
                 case Failed(error, answered):
                     self._in_flight -= answered
                     self._failure = self._failure or error
-        now = self._clock()
-        attempts = [] if last or self._failure else self._begin(now)
+        attempts = [] if last or self._failure else self._begin()
         for partition in self._partitions:
             partition.save()
         if attempts:
             self._in_flight += len(attempts)
             dispatch.push(attempts)
         self._tell_depths()
-        if now >= self._prune_at:
-            more = [p.prune(now, self._settings.delivery.ledger_days) for p in self._partitions if not p.blocked]
-            self._prune_at = now + (_IDLE if any(more) else _PRUNE_EVERY)
+        steady = monotonic()
+        if steady >= self._prune_at:
+            now, days = self._clock(), self._settings.delivery.ledger_days
+            more = [partition.prune(now, days) for partition in self._partitions if not partition.blocked]
+            self._prune_at = steady + (_IDLE if any(more) else _PRUNE_EVERY)
 
     def _arrived(self, last: bool) -> list[Item]:
         """Everything that has arrived; waits for the first, but not past the moment when something may be begun."""
@@ -149,13 +153,13 @@ class Deliverer:
 
     def _patience(self) -> float:
         """Seconds until a push may be begun, if nothing arrives meanwhile."""
-        now = self._clock()
-        moment = now + _IDLE
+        steady = monotonic()
+        moment = steady + _IDLE
         if self._in_flight < self._settings.delivery.max_in_flight and not self._breaker.probing:
-            moments = [at for partition in self._partitions if (at := partition.next_at(now)) is not None]
+            moments = [at for partition in self._partitions if (at := partition.next_at(steady)) is not None]
             if moments:
                 moment = min(moment, max(min(moments), self._breaker.opens_at))
-        return max(moment - now, 0.001)
+        return max(moment - steady, 0.001)
 
     # -- folding -----------------------------------------------------------------------------------------------------
 
@@ -175,13 +179,14 @@ class Deliverer:
 
     # -- pushing -----------------------------------------------------------------------------------------------------
 
-    def _begin(self, now: float) -> list[Attempt]:
-        room = self._breaker.allowed(now, self._settings.delivery.max_in_flight - self._in_flight)
+    def _begin(self) -> list[Attempt]:
+        steady, now = monotonic(), self._clock()
+        room = self._breaker.allowed(steady, self._settings.delivery.max_in_flight - self._in_flight)
         attempts: list[Attempt] = []
         # The partition that began last time is the last to begin now, so that none waits for another's backlog.
         for partition in sorted(self._partitions, key=lambda each: each.begun_at):
             if len(attempts) < room and not partition.blocked:
-                begun = partition.begin(room - len(attempts), now)
+                begun = partition.begin(room - len(attempts), steady, now)
                 attempts += begun
         for attempt in attempts:
             self._breaker.began(attempt.dossier)
@@ -205,7 +210,7 @@ class Deliverer:
                 case Retry():
                     word = "retry"
                     ambiguous = outcome.ambiguous
-                    self._put_off(partition, attempt, outcome, now)
+                    self._put_off(partition, attempt, outcome)
         self._hub.emit(
             PushAnswered(
                 partition.number,
@@ -220,15 +225,17 @@ class Deliverer:
             )
         )
 
-    def _put_off(self, partition: Partition, attempt: Attempt, retry: Retry, now: float) -> None:
+    def _put_off(self, partition: Partition, attempt: Attempt, retry: Retry) -> None:
+        # By the steady clock, so that a clock that is set back does not hold events for hours.
+        steady = monotonic()
         chance = random.random()  # noqa: S311 - jitter
         wait = backoff(attempt.number, self._settings.delivery.retry, chance)
         if retry.after is not None:
             wait = max(wait, retry.after)
-        partition.outbox.again(attempt, retry.reason, retry.ambiguous, now + wait)
-        opened = self._breaker.failed(attempt.dossier, now, chance)
+        partition.outbox.again(attempt, retry.reason, retry.ambiguous, steady + wait)
+        opened = self._breaker.failed(attempt.dossier, steady, chance)
         if retry.everyone:
-            self._breaker.pause(now + wait)
+            self._breaker.pause(steady + wait)
         if (retry.operator or opened) and retry.reason != self._warned:
             self._warned = retry.reason
             mend = retry.operator or "nothing to do: events wait on disk and go out in order when EMC is back"

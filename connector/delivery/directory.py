@@ -34,11 +34,16 @@ class StateDirectory:
                     "restore it from a backup, or attach anew: move the whole directory away and start; the log's"
                     " changes are judged again then, so EMC hears them again",
                 )
-        states = [
-            PartitionState(partition_path(self._path, self._name, partition), self._name, partition)
-            for partition in range(partitions)
-        ]
-        self._note(known | set(range(partitions)))
+        states: list[PartitionState] = []
+        try:
+            for partition in range(partitions):
+                path = partition_path(self._path, self._name, partition)
+                states.append(PartitionState(path, self._name, partition))
+            self._note(known | set(range(partitions)))
+        except DeliveryError:
+            for state in states:
+                state.close()
+            raise
         return states
 
     def close(self) -> None:

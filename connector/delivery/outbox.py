@@ -97,7 +97,7 @@ class Outbox:
 
     @property
     def next_at(self) -> float | None:
-        """When the next event that was put off may be tried again."""
+        """When the next event that was put off may be tried again, by the steady clock."""
         return self._later[0][0] if self._later else None
 
     @property
@@ -128,11 +128,14 @@ class Outbox:
         else:
             self._on_disk += 1
 
-    def begin(self, room: int, now: float) -> list[Attempt]:
-        """Begin up to `room` pushes; they may go out once the state is committed."""
+    def begin(self, room: int, steady: float, now: float) -> list[Attempt]:
+        """Begin up to `room` pushes; they may go out once the state is committed.
+
+        steady: seconds of the clock that `again` was told a moment of; now: seconds since the epoch, for the ledger.
+        """
         if self._more:
             self._load()
-        while self._later and self._later[0][0] <= now:
+        while self._later and self._later[0][0] <= steady:
             self._ready.append(heapq.heappop(self._later)[1])
         attempts: list[Attempt] = []
         while self._ready and len(attempts) < room:
@@ -152,7 +155,7 @@ class Outbox:
             del self._queues[attempt.dossier]
 
     def again(self, attempt: Attempt, reason: str, ambiguous: bool, at: float) -> None:
-        """It did not get through; try again at `at`."""
+        """It did not get through; try again at `at`, by the steady clock."""
         self._state.write().execute(
             "UPDATE events SET state = 'waiting', reason = ?, ambiguous = ambiguous + ? WHERE id = ?",
             (reason, int(ambiguous), attempt.id),

@@ -12,7 +12,7 @@ asks for a person, never a rejection of dossiers.
 | 3xx                                                | Retry, for a person; never followed                  |
 | 401, 403, 404, 405, 407                            | Retry, for a person: the configuration is wrong      |
 | 408, 425, 500, 501, 503, 505 and above             | Retry                                                |
-| 429, and any of these with Retry-After             | Retry, and all pushes pause                          |
+| 429, and 503 with Retry-After                      | Retry, and all pushes pause                          |
 | 502, 504                                           | Retry, ambiguous: a gateway lost EMC's answer        |
 | other 4xx                                          | Reject                                               |
 | no connection, TLS refused                         | Retry                                                |
@@ -92,9 +92,8 @@ def of_answer(status: int, headers: Mapping[str, str], body: bytes, settings: Em
         return Retry(f"HTTP {status}: {_CONFIGURATION[status]}", operator="check emc.url and emc.headers")
     if status in _TRY_LATER or status >= 500 or status < 200:
         after = _retry_after(headers.get("retry-after"), now)
-        return Retry(
-            f"HTTP {status}", ambiguous=status in _MAYBE_TAKEN, after=after, everyone=after is not None or status == 429
-        )
+        everyone = status == 429 or (status == 503 and after is not None)
+        return Retry(f"HTTP {status}", ambiguous=status in _MAYBE_TAKEN, after=after, everyone=everyone)
     return Reject(f"HTTP {status}", _one_line(body))
 
 

@@ -1,6 +1,7 @@
 """When to try again, and when to try at all.
 
-Pure: time and chance are arguments. `backoff` is exponential with full jitter; `Breaker` is one small state machine:
+Pure: time and chance are arguments; moments are seconds of any steady clock. `backoff` is exponential with full jitter;
+`Breaker` is one small state machine:
 
 | state   | event                                        | next                                               |
 |---------|----------------------------------------------|----------------------------------------------------|
@@ -36,7 +37,7 @@ class Breaker:
         self._pauses = 0
         self._probe: str | None = None
         self.opens_at = 0.0
-        """When the present pause ends, seconds since the epoch; 0 when there was none."""
+        """When the present pause ends; 0 when there was none."""
 
     @property
     def open(self) -> bool:

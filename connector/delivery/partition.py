@@ -43,11 +43,11 @@ class Partition:
         """Nothing can be made durable now, because half a source transaction would be."""
         return self.fold.inside and (self.state.folding or self.outbox.unsaved > 0)
 
-    def next_at(self, now: float) -> float | None:
-        """When a push may be begun; None when there is none."""
+    def next_at(self, steady: float) -> float | None:
+        """When a push may be begun, by the steady clock; None when there is none."""
         if self.blocked:
             return None
-        return now if self.outbox.pending else self.outbox.next_at
+        return steady if self.outbox.pending else self.outbox.next_at
 
     def apply(self, changes: list[Numbered]) -> list[Answer]:
         """Fold one poll's records. Returns answers that can be recorded now, after they had to wait."""
@@ -63,12 +63,12 @@ class Partition:
         deferred, self.deferred = self.deferred, []
         return deferred
 
-    def begin(self, room: int, now: float) -> list[Attempt]:
+    def begin(self, room: int, steady: float, now: float) -> list[Attempt]:
         """Begin up to `room` pushes, which may go out after `save`."""
         with self.state.reported():
-            begun = self.outbox.begin(room, now)
+            begun = self.outbox.begin(room, steady, now)
         if begun:
-            self.begun_at = now
+            self.begun_at = steady
         return begun
 
     def save(self) -> None:

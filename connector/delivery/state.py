@@ -35,7 +35,7 @@ class PartitionState:
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             except OSError as error:
                 raise sqlite3.OperationalError(os.strerror(error.errno or 0)) from error
-            self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
+            self.db = sqlite3.connect(path, isolation_level=None, timeout=10.0)
             try:
                 self.db.execute("PRAGMA journal_mode = WAL")
                 self.db.execute("PRAGMA synchronous = FULL")

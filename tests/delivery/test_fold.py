@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -217,6 +218,28 @@ def test_a_child_that_moves_touches_both_dossiers(run: FoldRun, story: Story) ->
     assert last == {"1": 0, "2": 1}
 
 
+def test_a_child_may_move_in_one_record(run: FoldRun, story: Story) -> None:
+    """Capture does not write that, but a read of a second snapshot may find it so."""
+    run.poll(
+        story.transaction(
+            create(SERVICE, service(1)),
+            create(DOSSIER, dossier(1, RETURNED)),
+            create(DOSSIER, dossier(2, RETURNED)),
+            create(PAYMENT, payment(5, of=1)),
+        )
+    )
+    run.poll(story.transaction(update(PAYMENT, payment(5, of=2))))
+    assert {due.dossier: due.event.FormsPayments for due in run.due} == {"1": 0, "2": 1}
+
+
+def test_children_are_seen_in_the_order_of_their_keys(run: FoldRun, story: Story) -> None:
+    """9 before 10, however they came."""
+    run.poll(story.transaction(create(DOSSIER, dossier(1)), *(create(PAYMENT, payment(n, of=1)) for n in (10, 9, 100))))
+    view = run.partition.fold._view("1")
+    assert view is not None
+    assert [row["id"] for row in view.children(PAYMENT)] == [9, 10, 100]
+
+
 def test_a_child_without_a_dossier_waits_for_it(run: FoldRun, story: Story) -> None:
     """Children may be committed first; a link of NULL belongs to nobody."""
     run.poll(
@@ -303,6 +326,22 @@ def test_doubled_markers_and_reads_change_nothing(run: FoldRun, story: Story) ->
     run.poll([whole[0], *snapshot, snapshot[0], snapshot[-1], whole[0], whole[1], *snapshot, *whole])
     assert run.statuses == {code(1): [2], code(2): [1]}
     assert len(run.contents()["rows"]) == 3
+
+
+def test_a_snapshot_s_begin_that_comes_twice_is_one_begin(run: FoldRun, story: Story) -> None:
+    """What was read between the two stays."""
+    begin, *reads, end = story.snapshot((SERVICE, service(1)), (DOSSIER, dossier(1)))
+    run.poll([begin, reads[0], begin, reads[1], end])
+    assert len(run.contents()["rows"]) == 2
+
+
+def test_a_read_inside_of_a_transaction_does_not_end_it(run: FoldRun, story: Story) -> None:
+    """Reads carry the position of the change before them, and belong to no transaction."""
+    run.poll(story.transaction(create(SERVICE, service(1))))
+    first, second = story.transaction(create(DOSSIER, dossier(1)), update(DOSSIER, dossier(1, IN_WORK, received=False)))
+    _, read, _ = story.snapshot((DOSSIER, dossier(2)))
+    run.poll([first, replace(read, position=first.position), second])
+    assert run.statuses == {}
 
 
 def test_an_older_record_inside_of_a_transaction_does_not_end_it(run: FoldRun, story: Story) -> None:

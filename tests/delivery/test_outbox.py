@@ -58,7 +58,7 @@ class Box:
         self.state.commit()
 
     def begin(self, room: int = 100, now: float = 1000.0) -> list[Attempt]:
-        attempts = self.outbox.begin(room, now)
+        attempts = self.outbox.begin(room, now, now)
         self.save()
         return attempts
 
@@ -126,7 +126,7 @@ def test_an_attempt_is_on_disk_before_it_may_go_out(box: Box) -> None:
 def test_what_was_not_saved_never_happened(box: Box) -> None:
     """The fold owes it again, from the log."""
     box.outbox.owe(due("a", 1))
-    box.outbox.begin(1, 1000.0)
+    box.outbox.begin(1, 1000.0, 1000.0)
     box.restart()
     assert (box.states(), box.outbox.interrupted, box.outbox.waiting) == ([], 0, 0)
 
@@ -318,7 +318,7 @@ def test_status_reads_what_stands_in_the_files(tmp_path: Path) -> None:
     run.poll(story.transaction(create(SERVICE, service(1)), *(create(DOSSIER, dossier(n)) for n in (1, 2, 3))))
     run.poll(story.transaction(create(DOSSIER, dossier(4, service=9))))
     box = run.partition.outbox
-    one, two, three = box.begin(9, 1000.0)
+    one, two, three = box.begin(9, 1000.0, 1000.0)
     box.delivered(one, 1001.0)
     box.park(two, "HTTP 400", "sai", 1002.0)
     box.again(three, "HTTP 504", True, 1003.0)
