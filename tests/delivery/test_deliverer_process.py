@@ -152,3 +152,13 @@ def test_a_damaged_file_is_refused(tmp_path: Path, simulator: RunningSimulator) 
         told = refused(running)
     assert damaged.name in told
     assert damaged.read_bytes() == b"no database" * 1000
+
+
+def test_a_log_that_was_begun_anew_is_refused(tmp_path: Path, simulator: RunningSimulator) -> None:
+    """The state is further than that log: going on would pass over what it holds."""
+    settings = begun(tmp_path, simulator)
+    for file in tmp_path.glob("log.sqlite*"):
+        file.unlink()
+    LoggedStory(settings).close()
+    with deliver_process(settings, tmp_path) as running:
+        assert "not the log that was read before" in refused(running)

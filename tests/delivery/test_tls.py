@@ -16,11 +16,9 @@ from delivery_story import DOSSIER, SERVICE, LoggedStory, create, dossier, servi
 from emc.simulator_process import RunningSimulator
 from emc.simulator_process import simulator as running_simulator
 
-from connector.delivery.push import tls_context
 from connector.delivery.status import ambiguous_attempts, status
-from connector.errors import DeliveryError
 from connector.observe import Fault, PushAnswered
-from connector.settings import EmcSettings, Settings
+from connector.settings import Settings
 
 DAY = timedelta(days=1)
 
@@ -103,14 +101,3 @@ def test_plain_http_behind_https_is_no_certificate(
     first = run.of(PushAnswered)[0]
     assert (first.outcome, first.ambiguous, first.reason[:5]) == ("retry", False, "TLS: ")
     assert simulator.received(client, before) == []
-
-
-@pytest.mark.parametrize("content", [None, "", "not a certificate"], ids=["gone", "empty", "of something else"])
-def test_an_authority_file_that_cannot_be_used_is_told_at_the_start(tmp_path: Path, content: str | None) -> None:
-    """Before anything is pushed, with the name of the file."""
-    path = tmp_path / "authority.pem"
-    if content is not None:
-        path.write_text(content, encoding="utf-8")
-    with pytest.raises(DeliveryError) as caught:
-        tls_context(EmcSettings(ca_file=path))
-    assert caught.value.subject == str(path)
