@@ -20,10 +20,12 @@ from connector.settings import EmcSettings
 class FoldRun:
     """Feeds changes in polls; `restart` is what a kill and a new start do."""
 
-    def __init__(self, directory: Path, path: Path | None = None, partition: int = 0) -> None:
+    def __init__(
+        self, directory: Path, path: Path | None = None, partition: int = 0, mapping: Plan | None = None
+    ) -> None:
         self._path = path or directory / "state.sqlite"
         self._number = partition
-        self._plan = plan()
+        self._plan = mapping or plan()
         self.due: list[Due] = []
         self._offset = 0
         self._open()

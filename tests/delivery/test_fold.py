@@ -27,6 +27,8 @@ from fold_run import FoldRun
 
 from connector.delivery import fold as fold_module
 from connector.delivery import judged as judged_module
+from connector.delivery.dispatch import Answer
+from connector.delivery.outcome import Delivered
 from connector.errors import DeliveryError
 
 IN_WORK, RETURNED = "dang_xu_ly", "da_tra"
@@ -119,6 +121,60 @@ def test_a_lost_end_mark_ends_with_the_next_transaction(run: FoldRun, story: Sto
     assert run.statuses == {}
     run.poll(story.transaction(create(PAYMENT, payment(5, of=1))))
     assert run.statuses == {code(1): [1]}
+
+
+def test_nothing_goes_out_before_it_can_be_saved(run: FoldRun, story: Story) -> None:
+    """A lost end mark may owe an event when the next transaction is already open: it waits for that one's end."""
+    run.poll(story.transaction(create(SERVICE, service(1))))
+    run.poll(story.transaction(create(DOSSIER, dossier(1)), create(PAYMENT, payment(5, of=1)))[:1])
+    cut = story.transaction(create(DOSSIER, dossier(2)), create(DOSSIER, dossier(3)))
+    run.poll(cut[:1])
+    assert [due.dossier for due in run.due] == ["1"]
+    assert run.partition.blocked
+    assert run.partition.next_at(1000.0) is None
+    run.poll(cut[1:])
+    assert not run.partition.blocked
+    assert run.statuses == {code(number): [1] for number in (1, 2, 3)}
+
+
+@pytest.mark.parametrize("spilled", [False, True], ids=["in memory", "in the file"])
+def test_answers_outlive_a_transaction_that_is_given_up(
+    run: FoldRun, story: Story, monkeypatch: pytest.MonkeyPatch, spilled: bool
+) -> None:
+    """A stop in the middle of one gives it up; what EMC said meanwhile is recorded, in whichever order it came."""
+    run.poll(story.transaction(create(SERVICE, service(1)), *(create(DOSSIER, dossier(n)) for n in (1, 2))))
+    one, two = run.partition.begin(9, 1000.0, 1000.0)
+    run.partition.save()
+    if spilled:
+        monkeypatch.setattr(fold_module, "_MOST_UNSAVED", 0)
+    run.partition.outbox.delivered(one, 1001.0)
+    cut = story.transaction(*(create(DOSSIER, dossier(n)) for n in (3, 4, 5)))
+    run.poll(cut[:2])
+    assert run.partition.blocked is spilled
+    if spilled:
+        run.partition.deferred.append(Answer(two, Delivered(), 0.1, 1002.0))
+        assert [answer.attempt for answer in run.partition.abandon()] == [two]
+    else:
+        assert run.partition.abandon() == []
+    run.partition.outbox.delivered(two, 1002.0)
+    run.partition.save()
+    assert run.restart() == 3
+    assert run.table("SELECT state FROM events ORDER BY id") == [("delivered",)] * 2
+    assert run.partition.outbox.interrupted == 0
+
+
+def test_deferred_answers_come_back_with_the_end(run: FoldRun, story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are handed out once, when the transaction that blocked them is whole."""
+    run.poll(story.transaction(create(SERVICE, service(1)), create(DOSSIER, dossier(1))))
+    [attempt] = run.partition.begin(9, 1000.0, 1000.0)
+    run.partition.save()
+    monkeypatch.setattr(fold_module, "_MOST_UNSAVED", 0)
+    cut = story.transaction(*(create(DOSSIER, dossier(n)) for n in (3, 4, 5)))
+    assert run.partition.apply(list(enumerate(cut[:2], 2))) == []
+    answer = Answer(attempt, Delivered(), 0.1, 1002.0)
+    run.partition.deferred.append(answer)
+    assert run.partition.apply(list(enumerate(cut[2:], 4))) == [answer]
+    assert run.partition.deferred == []
 
 
 def test_attaching_is_quiet(run: FoldRun, story: Story) -> None:
@@ -398,6 +454,20 @@ def test_another_mapping_s_lookups_are_built(run: FoldRun, story: Story) -> None
     row = dossier(1, IN_WORK) | {"tai_khoan": "2.000001"}
     run.poll(story.transaction(update(DOSSIER, row)), offset=offset)
     assert run.statuses == {code(1): [1, 2]}
+
+
+def test_a_reference_row_is_found_by_what_it_says_now(tmp_path: Path, story: Story) -> None:
+    """Not by a code that it had before."""
+    run = FoldRun(tmp_path, mapping=plan(MAPPING.replace("match: {id: thu_tuc_id}", "match: {ma: tai_khoan}")))
+    row = dossier(1) | {"tai_khoan": "2.000001"}
+    run.poll(story.transaction(create(SERVICE, service(1))))
+    run.poll(story.transaction(update(SERVICE, service(1) | {"ma": "2.000777"})))
+    run.poll(story.transaction(create(DOSSIER, row)))
+    assert run.statuses == {}
+    run.poll(story.transaction(delete(SERVICE, {"id": 1}), update(DOSSIER, row | {"tai_khoan": "2.000777"})))
+    assert run.statuses == {}
+    assert run.contents()["lookups"] == []
+    run.close()
 
 
 @pytest.mark.parametrize(
