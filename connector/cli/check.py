@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -13,7 +15,8 @@ from rich.markup import escape
 
 from connector import configuration as configurations
 from connector.cli.terminal import DEFAULT_CONFIG, ConfigOption, JsonOption
-from connector.errors import EXIT_LOST
+from connector.configuration import Configuration
+from connector.errors import EXIT_LOST, EXIT_OK
 from connector.mapping.plan import against_catalog
 from connector.preflight.emc import check_emc
 from connector.preflight.finding import Finding, Severity
@@ -26,44 +29,58 @@ _MARKS = {
     Severity.WARNING: "[yellow]![/]",
     Severity.ERROR: "[bold red]✗[/]",
 }
-_WHO = {"owner": "chủ sở hữu bảng chạy", "dba": "quản trị CSDL chạy", "operator": "người vận hành"}
+_RUNNERS = {
+    "owner": "the tables' owner runs",
+    "dba": "a superuser (DBA) runs",
+    "operator": "the connector's operator",
+}
 
 
 def check(config: ConfigOption = DEFAULT_CONFIG, json_output: JsonOption = False) -> None:
-    """Check database, log, mapping and EMC, reading only; say what mends each finding.
+    """Check database, mapping, log and EMC, and say what mends each finding.
 
-    Exit code 0: nothing in the way. 1: something stands in the way. 2: the check could not be made.
+    It only reads: nothing is made in the database, nothing is sent to EMC.
+    Exit code 0: nothing stands in the way. 1: something does. 2: the configuration cannot be used.
 
     Example: emc-cdc check --config emc-cdc.yml
     """
-    configuration = configurations.load(config)
-    settings, plan = configuration.settings, configuration.plan
-    findings, columns = check_source(settings, plan.selection)
-    if columns:
-        findings += [
-            Finding("MAP-01", Severity.ERROR, error.subject, error.cause, (error.mend,), "operator")
-            for error in against_catalog(plan, columns)
-        ]
-    findings += check_log(settings)
-    findings += check_emc(settings.emc, datetime.now(UTC))
+    findings = gather(configurations.load(config), datetime.now(UTC))
     failed = any(finding.severity is Severity.ERROR for finding in findings)
     if json_output:
         listed = [{**asdict(finding), "severity": finding.severity.value} for finding in findings]
         sys.stdout.write(json.dumps({"ok": not failed, "findings": listed}, ensure_ascii=False, indent=2) + "\n")
     else:
         _show(findings)
-    raise typer.Exit(EXIT_LOST if failed else 0)
+    raise typer.Exit(EXIT_LOST if failed else EXIT_OK)
 
 
-def _show(findings: list[Finding]) -> None:
+def gather(configuration: Configuration, now: datetime) -> list[Finding]:
+    """Every finding there is. `now`: with time zone."""
+    settings, plan = configuration.settings, configuration.plan
+    report = check_source(settings, plan.selection)
+    findings = list(report.findings)
+    if report.columns:
+        mapping = [
+            Finding("MAP-01", Severity.ERROR, error.subject, error.cause, (error.mend,), "operator")
+            for error in against_catalog(plan, report.columns)
+        ]
+        if mapping:
+            # What is not there is named by the mapping, whose own finding has the line of the file.
+            findings = [one for one in findings if not (one.check in ("PG-10", "PG-14") and "no such" in one.what)]
+        findings += mapping
+    return [*findings, *check_log(settings), *check_emc(settings.emc, now)]
+
+
+def _show(findings: Sequence[Finding]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for finding in findings:
         mark = _MARKS[finding.severity]
         console.print(f"{mark} [dim]{finding.check:7}[/] [bold]{escape(finding.subject)}[/]: {escape(finding.what)}")
         if finding.mend:
-            console.print(f"          [green]→ {_WHO.get(finding.who, '')}:[/]")
+            console.print(f"          [green]→ {_RUNNERS[finding.who]}:[/]")
             for line in finding.mend:
                 console.print(f"            {escape(line)}")
-    errors = sum(finding.severity is Severity.ERROR for finding in findings)
-    warnings = sum(finding.severity is Severity.WARNING for finding in findings)
-    console.print(f"\n{len(findings)} mục: {errors} lỗi, {warnings} cảnh báo.")
+    counts = Counter(finding.severity for finding in findings)
+    console.print(
+        f"\n{counts[Severity.ERROR]} errors, {counts[Severity.WARNING]} warnings, {counts[Severity.OK]} in order"
+    )

@@ -5,80 +5,108 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
+from itertools import groupby
 from typing import Annotated
 
 import psycopg
 import typer
 
 from connector import configuration as configurations
+from connector.change.selection import Selection
 from connector.cli.terminal import DEFAULT_CONFIG, ConfigOption, JsonOption
 from connector.errors import SourceError
-from connector.preflight.postgres import read_keys
+from connector.preflight.identifier import quote
+from connector.preflight.postgres import runtime_role, survey_over, survey_source
 from connector.preflight.setup import Statement, setup_statements
+from connector.preflight.survey import Survey
+from connector.settings import Settings
 from connector.source.connection import command_error, connect_error
 
-_WHO = {"dba": "Quản trị CSDL (superuser)", "owner": "Chủ sở hữu bảng"}
+# An owner's statement waits this long for a lock, so that it never queues up the application behind itself.
+_OPTIONS = "-c lock_timeout=2s -c statement_timeout=30s"
 
 
 def setup(
     config: ConfigOption = DEFAULT_CONFIG,
-    apply: Annotated[bool, typer.Option("--apply", help="Run the owner's statements, with --owner-dsn.")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Run the owner's statements, over --owner-dsn.")] = False,
     owner_dsn: Annotated[
-        str | None, typer.Option(help="Connection string of the tables' owner.", envvar="EMC_CDC_OWNER_DSN")
+        str | None,
+        typer.Option(
+            help="Connection string of the tables' owner; the environment keeps its password out of sight.",
+            envvar="EMC_CDC_OWNER_DSN",
+            show_envvar=True,
+        ),
     ] = None,
     json_output: JsonOption = False,
 ) -> None:
     """Print the SQL that attaches the connector with the least privileges, or apply the owner's part of it.
 
-    Nothing is changed without --apply. The connector itself never needs more than LOGIN, REPLICATION and SELECT.
+    What is done already is left out. Nothing is changed without --apply, and the superuser's part is only ever
+    printed. The connector itself never needs more than LOGIN, REPLICATION and SELECT on mapped columns.
 
     Example: emc-cdc setup --config emc-cdc.yml > setup.sql
+
+    Example: EMC_CDC_OWNER_DSN='host=… dbname=… user=…' emc-cdc setup --apply
     """
+    if apply and owner_dsn is None:
+        raise SourceError("apply the set-up", "--owner-dsn", "it is missing", "give it, or set EMC_CDC_OWNER_DSN")
     configuration = configurations.load(config)
     settings, selection = configuration.settings, configuration.plan.selection
-    keys, version, role = read_keys(settings, selection)
-    absent = [table.full_name for table in selection.tables if table.full_name not in keys]
-    if absent:
-        raise SourceError(
-            "print the set-up",
-            ", ".join(absent),
-            "there is no such table",
-            "correct the mapping (emc-cdc check tells more)",
-        )
-    statements = setup_statements(settings.publication, role, selection, keys, version)
-    if apply:
-        if owner_dsn is None:
-            raise SourceError("apply the set-up", "--owner-dsn", "it is missing", "give it, or EMC_CDC_OWNER_DSN")
-        _apply(statements, owner_dsn)
+    if owner_dsn is None:
+        statements = setup_statements(_as_runtime_role(settings, selection))
+    else:
+        with _owner(owner_dsn) as connection:
+            statements = setup_statements(survey_over(connection, runtime_role(settings), settings, selection))
+            if apply:
+                _apply(connection, [statement for statement in statements if statement.who == "owner"])
     if json_output:
         sys.stdout.write(json.dumps([asdict(one) for one in statements], ensure_ascii=False, indent=2) + "\n")
-        return
-    who = ""
-    for statement in statements:
-        if statement.who != who:
-            who = statement.who
-            sys.stdout.write(f"\n-- {_WHO[who]}{' (đã chạy)' if apply and who == 'owner' else ''}:\n")
-        sys.stdout.write(f"{statement.sql}  -- {statement.why}\n")
+    else:
+        sys.stdout.write(_script(statements, applied=apply))
 
 
-def _apply(statements: list[Statement], owner_dsn: str) -> None:
+def _as_runtime_role(settings: Settings, selection: Selection) -> Survey:
     try:
-        connection = psycopg.connect(owner_dsn, application_name="emc-cdc setup")
+        return survey_source(settings, selection)
+    except SourceError as error:
+        role = quote(runtime_role(settings))
+        mend = (
+            f"{error.mend}\nif the role is not there yet, as a superuser: CREATE ROLE {role} LOGIN REPLICATION;"
+            "\nor look as the tables' owner: --owner-dsn"
+        )
+        raise SourceError(error.operation, error.subject, error.cause, mend) from None
+
+
+def _owner(dsn: str) -> psycopg.Connection:
+    try:
+        return psycopg.connect(dsn, application_name="emc-cdc setup", options=_OPTIONS, connect_timeout=10)
     except psycopg.Error as error:
-        raise connect_error(str(error), error.sqlstate) from None
-    with connection:
-        for statement in statements:
-            if statement.who != "owner":
-                continue
-            try:
-                # The statements are ours, made of quoted identifiers (preflight.setup).
-                connection.execute(statement.sql.encode())
-            except psycopg.errors.DuplicateObject as error:
-                raise SourceError(
-                    "apply the set-up",
-                    statement.sql,
-                    error.diag.message_primary or "it is there already",
-                    "run `emc-cdc check`: it tells what is still missing",
-                ) from None
-            except psycopg.Error as error:
-                raise command_error("apply the set-up", statement.sql, error, "run it as the tables' owner") from None
+        refused = connect_error(str(error), error.sqlstate)
+        raise SourceError(
+            refused.operation, "--owner-dsn", refused.cause, refused.mend.replace("source.dsn", "--owner-dsn")
+        ) from None
+
+
+def _apply(connection: psycopg.Connection, statements: list[Statement]) -> None:
+    """All of them or none."""
+    for statement in statements:
+        try:
+            # The statements are ours, made of quoted identifiers (preflight.setup).
+            connection.execute(statement.sql.encode())
+        except psycopg.Error as error:
+            mend = f"run it as {statement.role or 'a superuser'}; nothing was changed"
+            raise command_error("apply the set-up", statement.sql, error, mend) from None
+
+
+def _script(statements: list[Statement], *, applied: bool) -> str:
+    """A script for psql, part by part with who runs it."""
+    if not statements:
+        return "-- Nothing is left to be done; emc-cdc check tells more.\n"
+    parts = []
+    for (who, role), group in groupby(statements, key=lambda one: (one.who, one.role)):
+        runner = f"the tables' owner ({role})" if who == "owner" else "a superuser (DBA)"
+        verb = "Done by" if applied and who == "owner" else "To be run by"
+        lines = [f"-- {verb} {runner}:"]
+        lines += [f"{statement.sql}  -- {statement.why}" for statement in group]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,123 @@
+"""Rules on the server and the runtime role (pure).
+
+| check | asks |
+|---|---|
+| PG-02 | version that is known, no standby that cannot decode |
+| PG-03 | wal_level = logical, also after the next restart |
+| PG-04 | the role may replicate, and no more than that |
+| PG-05 | a replication slot is free |
+| PG-06 | a WAL sender is free |
+| PG-07 | the WAL that slots hold back is bounded |
+| PG-08 | text can be converted to UTF-8 |
+"""
+
+from __future__ import annotations
+
+from connector.preflight.finding import Finding, Severity, ok
+from connector.preflight.identifier import quote
+from connector.preflight.survey import RuntimeRole, Server, Survey
+
+RESTART = "-- then restart PostgreSQL once"
+"""The mend that is not SQL: only the database's administrator knows how the server is started."""
+_RELOAD = "SELECT pg_reload_conf();"
+_OLDEST, _NEWEST = 10, 18
+
+
+def check_server(found: Survey) -> list[Finding]:
+    """PG-02 to PG-08."""
+    server = found.server
+    active = found.slot is not None and found.slot.active_pid is not None
+    return [
+        _version(server),
+        _wal_level(server),
+        *_role(found.role),
+        _free("PG-05", "max_replication_slots", server.slots, server.slots_used, needed=found.slot is None),
+        _free("PG-06", "max_wal_senders", server.senders, server.senders_used, needed=not active),
+        _keep_size(server),
+        _encoding(server),
+    ]
+
+
+def _version(server: Server) -> Finding:
+    subject, what = "server", f"PostgreSQL {server.major}"
+    if server.major < _OLDEST:
+        mend = (f"-- logical replication by pgoutput needs PostgreSQL {_OLDEST} or later: upgrade the server",)
+        return Finding("PG-02", Severity.ERROR, subject, f"{what} is too old", mend, "dba")
+    if server.standby and server.major < 16:
+        mend = ("source.dsn: name the primary server (a standby can be decoded from PostgreSQL 16 on)",)
+        return Finding("PG-02", Severity.ERROR, subject, f"{what} is a standby", mend, "operator")
+    if server.standby or server.major > _NEWEST:
+        kind = "a standby" if server.standby else "newer than those known"
+        return Finding("PG-02", Severity.WARNING, subject, f"{what}, {kind}: not tested")
+    return ok("PG-02", subject, what)
+
+
+def _wal_level(server: Server) -> Finding:
+    subject, set_logical = "wal_level", "ALTER SYSTEM SET wal_level = 'logical';"
+    match server.wal_level == "logical", server.wal_level_pending:
+        case True, False:
+            return ok("PG-03", subject, "logical")
+        case True, True:
+            what = "it is logical, but will be another one after the next restart of PostgreSQL"
+            return Finding("PG-03", Severity.WARNING, subject, what, (set_logical, _RELOAD), "dba")
+        case False, True:
+            what = f"it is {server.wal_level}; a new value is set and waits for the restart"
+            return Finding("PG-03", Severity.ERROR, subject, what, (RESTART,), "dba")
+        case _:
+            what = f"it is {server.wal_level}, so changes cannot be decoded"
+            return Finding("PG-03", Severity.ERROR, subject, what, (set_logical, RESTART), "dba")
+
+
+def _role(role: RuntimeRole) -> list[Finding]:
+    subject = f"role {role.name}"
+    mend: tuple[str, ...]
+    if not role.exists:
+        mend = (f"CREATE ROLE {quote(role.name)} LOGIN REPLICATION;",)
+        return [Finding("PG-04", Severity.ERROR, subject, "it does not exist", mend, "dba")]
+    if role.superuser:
+        mend = (
+            "CREATE ROLE emc_cdc LOGIN REPLICATION;  -- and a password: \\password emc_cdc",
+            "-- then name it in source.dsn, and grant what `emc-cdc setup` prints",
+        )
+        what = "it is a superuser; LOGIN and REPLICATION are enough"
+        return [Finding("PG-04", Severity.WARNING, subject, what, mend, "dba")]
+    if not role.replication:
+        mend = (f"ALTER ROLE {quote(role.name)} WITH REPLICATION;",)
+        return [Finding("PG-04", Severity.ERROR, subject, "it may not replicate", mend, "dba")]
+    return [ok("PG-04", subject, "LOGIN and REPLICATION, no superuser")]
+
+
+def _free(check: str, name: str, most: int, used: int, *, needed: bool) -> Finding:
+    if used < most:
+        return ok(check, name, f"{most - used} of {most} free")
+    if not needed:
+        return ok(check, name, f"all {most} in use, one of them by this connector")
+    mend = (f"ALTER SYSTEM SET {name} = {most + 5};", RESTART)
+    return Finding(check, Severity.ERROR, name, f"all {most} are in use", mend, "dba")
+
+
+def _keep_size(server: Server) -> Finding:
+    subject = "max_slot_wal_keep_size"
+    mend: tuple[str, ...]
+    if server.keep_size is None:
+        what = f"PostgreSQL {server.major} cannot bound the WAL that a waiting slot holds back"
+        mend = ("-- watch the disk of pg_wal; an upgrade to 13 or later gives the bound",)
+        return Finding("PG-07", Severity.WARNING, subject, what, mend, "dba")
+    if server.keep_size != "-1":
+        return ok("PG-07", subject, f"{server.keep_size}: a slot that waits cannot fill the disk")
+    others = f"; the bound would hold for these slots, too: {', '.join(server.other_slots)}"
+    what = "not bounded: a slot that waits could fill the disk" + (others if server.other_slots else "")
+    mend = (
+        f"ALTER SYSTEM SET {subject} = '50GB';  -- less than what is free where pg_wal is",
+        _RELOAD,
+    )
+    return Finding("PG-07", Severity.WARNING, subject, what, mend, "dba")
+
+
+def _encoding(server: Server) -> Finding:
+    subject = f"database {server.database}"
+    if server.encoding != "SQL_ASCII":
+        return ok("PG-08", subject, f"encoding {server.encoding}")
+    what = "its encoding is SQL_ASCII: PostgreSQL converts nothing, and text that is not UTF-8 would stop the capture"
+    mend = ("-- see that the application writes UTF-8, or move the data into a database WITH (ENCODING 'UTF8')",)
+    return Finding("PG-08", Severity.WARNING, subject, what, mend, "dba")
