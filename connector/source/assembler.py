@@ -26,7 +26,6 @@ from connector.change.envelope import (
 from connector.change.partitioner import partitioner
 from connector.change.position import Position
 from connector.change.record import Op
-from connector.change.selection import Role
 from connector.errors import SourceError
 from connector.log.contract import Entry
 from connector.source.catalog import CatalogTable
@@ -103,6 +102,7 @@ class Assembler:
         self.name = name
         self.database = database
         self.epoch = epoch
+        self._epoch_bytes = zigzag(epoch)
         self._catalog = catalog
         self.everywhere = range(partitions)
         self._tails = dict(tails)
@@ -329,11 +329,12 @@ class Assembler:
         self._emit(table, data, self.targets(table, key, link), record_key, row, None, 2, sub)
 
     def targets(self, table: CapturedRelation, key: bytes, link: bytes | None) -> Sequence[int]:
-        if table.role is Role.DOSSIER:
-            raw = key[1:-1]
-            return (self._partition_of(json.loads(key).encode() if b"\\" in raw else raw),)
         if link is not None and table.is_child:
             return (self._partition_of(link),)
+        if table.is_dossier:
+            # The key is JSON text; but for its quotes it is the key itself, unless something is escaped in it.
+            raw = key[1:-1]
+            return (self._partition_of(json.loads(key).encode() if b"\\" in raw else raw),)
         return self.everywhere
 
     def _emit(
@@ -405,8 +406,9 @@ class Assembler:
                 b"\x0afalse",
                 zigzag(self._commit_time_us // 1000),
                 zigzag(self._commit_time_us),
-                b"\2" + zigzag(self._xid),
-                zigzag(self.epoch),
+                b"\2",
+                zigzag(self._xid),
+                self._epoch_bytes,
                 zigzag(self._commit_lsn),
             )
         )

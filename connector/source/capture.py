@@ -48,8 +48,6 @@ from connector.source.snapshot import copy_table, use_snapshot
 
 _BATCH = 512 * 1024
 """A batch is handed over at this size even when the log is busy."""
-_SLOT_TIMEOUT = 30.0
-"""Seconds that slot creation may wait for open transactions."""
 _PROMPT = 0.1
 """Seconds between two feedbacks while something becomes durable."""
 _LONGEST_WAIT = 30.0
@@ -59,7 +57,10 @@ STATE_STREAMING = "streaming"
 
 
 class Capture:
-    """See the module's contract. Opened log parts are asked for anew in each session."""
+    """See the module's contract. Opened log parts are asked for anew in each session.
+
+    slot_timeout: seconds that the making of the slot may wait for transactions that are open.
+    """
 
     def __init__(
         self,
@@ -68,8 +69,11 @@ class Capture:
         open_writer: Callable[[], LogWriter],
         open_reader: Callable[[], LogReader],
         hub: Hub,
+        *,
+        slot_timeout: float = 30.0,
     ) -> None:
         self._settings = settings
+        self._slot_timeout = slot_timeout
         self._selection = selection
         self._open_writer = open_writer
         self._open_reader = open_reader
@@ -106,6 +110,7 @@ class _Session:
         self.source = capture._settings.source
         self.selection = capture._selection
         self.hub = capture._hub
+        self.slot_timeout = capture._slot_timeout
         self.stop = stop
         self.open_writer = capture._open_writer
         self.open_reader = capture._open_reader
@@ -196,7 +201,7 @@ class _Session:
         }
         self.index.clear()
         self.index.save([], meta | {"epoch": str(last_epoch + 1)})
-        created = slots.create_slot(self.replication, connection, self.slot, _SLOT_TIMEOUT)
+        created = slots.create_slot(self.replication, connection, self.slot, self.slot_timeout)
         time_us = use_snapshot(connection, created.snapshot)
         tails = self._open_log(pumping=False)
         epoch = max([last_epoch, *(tail.epoch for tail in tails.values())]) + 1
@@ -302,9 +307,11 @@ class _Session:
         feed, read = assembler.feed, connection.get_copy_data
         feedback_at = 0.0
         messages = 0
+        dry = False
         while True:
             size, data = read(1)
             if size > 0:
+                dry = False
                 if data[0] == XLOG_DATA:
                     self._data(assembler, feed(b"".join((data, PADDING))))
                     messages += 1
@@ -314,6 +321,12 @@ class _Session:
                     self._keepalive(assembler, bytes(data))
                     continue
             elif size == 0:
+                if not dry:
+                    # What libpq has read is used up. Only when the socket has nothing either is it time to hand over:
+                    # a backlog makes full batches, a single commit goes at once.
+                    dry = True
+                    self._consume(connection)
+                    continue
                 if feeder.idle:
                     self._hand_over(assembler)
                 if self.stop.is_set() and not assembler.in_transaction:
@@ -387,10 +400,7 @@ class _Session:
             self._drain_wake()
         self._raise_failure()
         if postgres in ready:
-            try:
-                connection.consume_input()
-            except psycopg.OperationalError as error:
-                raise connect_error(str(error), None) from None
+            self._consume(connection)
         feeder = self.feeder
         assert feeder is not None
         if feeder.stalled_for(time.monotonic()) > self.source.stall_timeout:
@@ -400,6 +410,12 @@ class _Session:
                 f"it has taken nothing for {self.source.stall_timeout:.0f} s",
                 "bring the log back; the slot keeps the place and nothing is lost",
             )
+
+    def _consume(self, connection: pq.abc.PGconn) -> None:
+        try:
+            connection.consume_input()
+        except psycopg.OperationalError as error:
+            raise connect_error(str(error), None) from None
 
     def _feedback(self) -> None:
         """Tell the server how far we are: only what the log and the index have on disk."""

@@ -41,11 +41,11 @@ class CapturedRelation:
         "delete_head",
         "encoder",
         "is_child",
+        "is_dossier",
         "kept",
         "key_prefix",
         "name",
         "order",
-        "role",
         "serial",
         "shape",
         "source",
@@ -68,8 +68,8 @@ class CapturedRelation:
         schema_id = register(schema)
         self.name = shape.full_name
         self.shape = shape
-        self.role = selection.role
         self.is_child = selection.role is Role.CHILD
+        self.is_dossier = selection.role is Role.DOSSIER
         self.encoder = Encoder(schema_id, schema)
         self.transcoder = compile_transcoder([column.name for column in columns], shape, selection.link)
         header = b"\0" + schema_id.to_bytes(4, "big")
