@@ -22,8 +22,20 @@ class StateDirectory:
         self._lock: IO[str] = self._take_lock()
 
     def open(self, partitions: int) -> list[PartitionState]:
-        """The state of every partition. DeliveryError when one was lost: it holds what EMC is still owed."""
+        """The state of every partition.
+
+        DeliveryError when one was lost, or has no partition in the log any more: it holds what EMC is still owed.
+        """
         known = self._known()
+        if known and known != set(range(partitions)):
+            # More would not do either: dossiers are in other partitions then, whose files know nothing of them.
+            raise DeliveryError(
+                "open the delivery state",
+                str(self._path),
+                f"it is of a log with {len(known)} partitions, this log has {partitions}",
+                "put that log back, or attach anew: move the whole directory away and start; the log's changes are"
+                " judged again then, so EMC hears them again",
+            )
         for partition in range(partitions):
             path = partition_path(self._path, self._name, partition)
             if partition in known and not path.exists():
@@ -39,7 +51,7 @@ class StateDirectory:
             for partition in range(partitions):
                 path = partition_path(self._path, self._name, partition)
                 states.append(PartitionState(path, self._name, partition))
-            self._note(known | set(range(partitions)))
+            self._note(set(range(partitions)))
         except DeliveryError:
             for state in states:
                 state.close()

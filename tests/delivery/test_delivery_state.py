@@ -188,6 +188,20 @@ def test_a_lost_file_is_noticed(tmp_path: Path) -> None:
     directory.close()
 
 
+@pytest.mark.parametrize("partitions", [1, 3], ids=["fewer", "more"])
+def test_a_log_of_other_partitions_is_noticed(tmp_path: Path, partitions: int) -> None:
+    """Of fewer, a file with what EMC is owed would be passed over; of more, dossiers would be told anew."""
+    directory = StateDirectory(tmp_path, "demo")
+    for state in directory.open(2):
+        state.close()
+    with pytest.raises(DeliveryError, match=f"2 partitions, this log has {partitions}"):
+        directory.open(partitions)
+    assert [number for number, _ in partition_files(tmp_path, "demo")] == [0, 1]
+    for state in directory.open(2):
+        state.close()
+    directory.close()
+
+
 def test_a_damaged_note_is_told(tmp_path: Path) -> None:
     """Without it nobody knows which files there must be."""
     (tmp_path / "demo.attached.json").write_text("{", encoding="utf-8")
