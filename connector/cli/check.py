@@ -20,7 +20,7 @@ from connector.errors import EXIT_LOST, EXIT_OK
 from connector.mapping.plan import against_catalog
 from connector.preflight.emc import check_emc
 from connector.preflight.finding import Finding, Severity
-from connector.preflight.log import check_log
+from connector.preflight.log import check_directories, check_log
 from connector.preflight.postgres import check_source
 
 _MARKS = {
@@ -68,7 +68,9 @@ def gather(configuration: Configuration, now: datetime) -> list[Finding]:
             # What is not there is named by the mapping, whose own finding has the line of the file.
             findings = [one for one in findings if not (one.check in ("PG-10", "PG-14") and "no such" in one.what)]
         findings += mapping
-    return [*findings, *check_log(settings), *check_emc(settings.emc, now)]
+    findings += check_log(settings)
+    findings += check_directories(settings)
+    return [*findings, *check_emc(settings.emc, now)]
 
 
 def _show(findings: Sequence[Finding]) -> None:

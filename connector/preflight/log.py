@@ -1,61 +1,117 @@
-"""Checks of the change log: can it be reached, can it be written, and what does *durable* mean on it."""
+"""Checks of the change log and of this machine's directories.
+
+| check | asks |
+|---|---|
+| LOG-01 | Kafka answers and has the brokers that are asked for; or the embedded log's disk can be written |
+| LOG-02 | the log that is there is ours and fits the settings |
+| LOG-03 | what *durable* means on it |
+| DIR-01 | the directories of capture and deliver can be written and have space |
+
+No log is made. A directory is tried by a file without a name, which is gone at once.
+"""
 
 from __future__ import annotations
 
-import os
 import shutil
+import tempfile
 from pathlib import Path
 
-from connector.errors import ConnectorError
+from connector.errors import LogError, LogUnavailable
+from connector.log.contract import Durability
+from connector.log.embedded_file import DURABILITY
 from connector.log.kafka_cluster import Cluster, Patience
-from connector.log.kafka_topics import Topics
+from connector.log.kafka_topics import Topics, judge
 from connector.log.opening import open_reader
 from connector.preflight.finding import Finding, Severity, ok
 from connector.settings import EmbeddedSettings, KafkaSettings, Settings
 
 _LITTLE_SPACE = 1 << 30
+"""Bytes; below it an outage of some hours on a busy database could fill the disk."""
 
 
 def check_log(settings: Settings) -> list[Finding]:
-    """Findings on the configured backend. Creates nothing."""
-    if settings.log.kafka is None:
-        findings = _embedded((settings.log.embedded or EmbeddedSettings()).path)
+    """LOG-01 to LOG-03."""
+    kafka = settings.log.kafka
+    if kafka is None:
+        path = (settings.log.embedded or EmbeddedSettings()).path
+        first = _writable("LOG-01", path.parent, "log.embedded.path")
+        expected = DURABILITY
     else:
-        try:
-            findings = _kafka(settings.log.kafka)
-        except ConnectorError as error:
-            return [Finding("LOG-01", Severity.ERROR, "log.kafka", error.cause, (error.mend,), "operator")]
+        first = _brokers(kafka)
+        expected = judge(kafka.replication_factor, kafka.min_insync_replicas, unclean=False)
+    if first.severity is Severity.ERROR:
+        return [first]
+    return [first, *_log(settings, expected)]
+
+
+def check_directories(settings: Settings) -> list[Finding]:
+    """DIR-01 for source.data and delivery.state."""
+    return [
+        _writable("DIR-01", settings.source.data, "source.data"),
+        _writable("DIR-01", settings.delivery.state, "delivery.state"),
+    ]
+
+
+def _brokers(settings: KafkaSettings) -> Finding:
+    subject, wanted = "log.kafka", settings.replication_factor
+    try:
+        brokers = Topics(Cluster(settings, Patience())).brokers()
+    except LogError as error:
+        return Finding("LOG-01", Severity.ERROR, error.subject, error.cause, (error.mend,), "operator")
+    reached = f"{brokers} broker{'' if brokers == 1 else 's'} reached at {settings.brokers}"
+    if brokers < wanted:
+        mend = (f"log.kafka.replication_factor: {brokers}  # or add brokers",)
+        what = f"{reached}, but replication_factor asks for {wanted}"
+        return Finding("LOG-01", Severity.ERROR, subject, what, mend, "operator")
+    if settings.min_insync_replicas > wanted:
+        mend = (f"log.kafka.min_insync_replicas: {wanted}  # at most",)
+        what = f"min_insync_replicas {settings.min_insync_replicas} is more than replication_factor {wanted}"
+        return Finding("LOG-01", Severity.ERROR, subject, what, mend, "operator")
+    return ok("LOG-01", subject, reached)
+
+
+def _log(settings: Settings, expected: Durability) -> list[Finding]:
     try:
         reader = open_reader(settings)
-    except ConnectorError:
-        return [*findings, Finding("LOG-02", Severity.NOTE, "log", "there is no log yet; capture makes it")]
+    except LogUnavailable as error:
+        there = Finding("LOG-02", Severity.NOTE, error.subject, f"{error.cause}: capture makes it at its first start")
+        return [there, _durability(expected)]
+    except LogError as error:
+        return [Finding("LOG-02", Severity.ERROR, error.subject, error.cause, (error.mend,), "operator")]
     try:
-        durability = reader.durability
+        partitions, durability = reader.partitions, reader.durability
+    except LogError as error:
+        return [Finding("LOG-02", Severity.ERROR, error.subject, error.cause, (error.mend,), "operator")]
     finally:
         reader.close()
-    severity = Severity.OK if durability.sound else Severity.WARNING
-    return [*findings, Finding("LOG-02", severity, "durability", durability.words)]
+    if partitions != settings.log.partitions:
+        mend = (f"log.partitions: {partitions}  # another number needs a new log and a new snapshot",)
+        what = f"the log has {partitions} partitions, the settings say {settings.log.partitions}"
+        return [Finding("LOG-02", Severity.ERROR, "log.partitions", what, mend, "operator"), _durability(durability)]
+    return [ok("LOG-02", "log", f"{partitions} partitions"), _durability(durability)]
 
 
-def _kafka(settings: KafkaSettings) -> list[Finding]:
-    brokers = Topics(Cluster(settings, Patience())).brokers()
-    reached = f"reached {settings.brokers}, {brokers} brokers"
-    if brokers < settings.replication_factor:
-        mend = (f"set log.kafka.replication_factor to {brokers} at most, or add brokers",)
-        what = f"{reached}, but replication_factor is {settings.replication_factor}"
-        return [Finding("LOG-01", Severity.ERROR, "log.kafka", what, mend, "operator")]
-    return [ok("LOG-01", "log.kafka", reached)]
+def _durability(durability: Durability) -> Finding:
+    if durability.sound:
+        return ok("LOG-03", "durability", durability.words)
+    mend = ("log.kafka: replication_factor: 3 and min_insync_replicas: 2, on three brokers; unclean elections off",)
+    return Finding("LOG-03", Severity.WARNING, "durability", durability.words, mend, "operator")
 
 
-def _embedded(path: Path) -> list[Finding]:
-    directory = path.parent
-    while not directory.exists():
-        directory = directory.parent
-    if not os.access(directory, os.W_OK | os.X_OK):
-        mend = (f"make {directory} writable for this user, or set log.embedded.path",)
-        return [Finding("LOG-01", Severity.ERROR, str(path), "cannot be written", mend, "operator")]
-    free = shutil.disk_usage(directory).free
+def _writable(check: str, directory: Path, setting: str) -> Finding:
+    """Whether files can be made in `directory`, or in the nearest one above it that is there."""
+    place = directory.absolute()
+    while not place.exists():
+        place = place.parent
+    subject = f"{setting} {directory}"
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            free = shutil.disk_usage(place).free
+    except OSError as error:
+        mend = (f"make {place} a directory that this user may write to, or change {setting}",)
+        what = f"nothing can be written there: {error.strerror or type(error).__name__}"
+        return Finding(check, Severity.ERROR, subject, what, mend, "operator")
     if free < _LITTLE_SPACE:
-        mend = ("free disk space, or set log.embedded.path to another disk",)
-        return [Finding("LOG-01", Severity.WARNING, str(path), f"only {free >> 20} MiB are free", mend, "operator")]
-    return [ok("LOG-01", str(path), f"{free >> 30} GiB free")]
+        mend = (f"free disk space, or set {setting} to another disk",)
+        return Finding(check, Severity.WARNING, subject, f"only {free >> 20} MiB are free", mend, "operator")
+    return ok(check, subject, f"can be written, {free / (1 << 30):.1f} GiB free")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -61,6 +62,7 @@ class Attached:
                 if statement.strip():
                     cursor = connection.execute(statement.encode())
                     rows = cursor.fetchall() if cursor.description else []
+                    self._reloaded(statement)
         return rows
 
     def by_owner(self, statements: str) -> None:
@@ -85,9 +87,25 @@ class Attached:
             for line in finding.mend:
                 if not line.startswith("--"):
                     connection.execute(line.encode())
+                    self._reloaded(line)
         if any("restart PostgreSQL" in line for line in finding.mend):
             self.server.stop()
             self.server.start()
+
+    def _reloaded(self, statement: str) -> None:
+        """Wait until sessions to come have what a reload has read: it happens after the statement."""
+        if "pg_reload_conf" not in statement:
+            return
+        asked = time.monotonic()
+        with psycopg.connect(self.server.dsn(), autocommit=True) as connection:
+            (now,) = connection.execute("SELECT clock_timestamp()").fetchall()[0]
+            connection.execute("SELECT pg_reload_conf()")
+        while time.monotonic() - asked < 20.0:
+            with psycopg.connect(self.server.dsn()) as connection:
+                (loaded,) = connection.execute("SELECT pg_conf_load_time()").fetchall()[0]
+            if loaded > now:
+                return
+        raise TimeoutError("the server did not read its configuration")
 
     def _operate(self, finding: Finding) -> None:
         """`mapping: write schema.table` or `mapping: write column`, as an operator corrects the mapping."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import psycopg
 import pytest
 from attached_database import TABLES, Attached, attach
 from plugins.postgres import Database
@@ -11,10 +10,8 @@ from plugins.postgres import Database
 @pytest.fixture
 def attached(database: Database) -> Attached:
     """A database on which nothing is to be said: tables, grants, publication, a bound for WAL."""
-    with psycopg.connect(database.dsn("postgres"), autocommit=True) as connection:
-        connection.execute("ALTER SYSTEM SET max_slot_wal_keep_size = '2GB'")
-        connection.execute("SELECT pg_reload_conf()")
     made = Attached(database.server, database.name)
+    made.by_dba("ALTER SYSTEM SET max_slot_wal_keep_size = '2GB';\nSELECT pg_reload_conf()")
     made.by_owner(TABLES)
     attach(made)
     return made
