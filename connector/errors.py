@@ -62,6 +62,10 @@ class SourceUnavailable(SourceError):
     transient = True
 
 
+class SlotBusy(SourceUnavailable):
+    """Another process reads the slot: this one waits for its turn."""
+
+
 class ProtocolViolation(SourceError):
     """Bytes of the replication stream that PostgreSQL's chapter 55 does not allow."""
 

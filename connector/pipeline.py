@@ -11,12 +11,17 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from connector.configuration import Configuration
 from connector.delivery.deliverer import Deliverer
-from connector.errors import ConnectorError, retryable
+from connector.delivery.status import status
+from connector.errors import ConnectorError, DeliveryError, LogError, retryable
 from connector.log.opening import open_reader, open_writer
 from connector.observe import Fault, Hub
+from connector.preflight.emc import check_emc
+from connector.preflight.finding import Finding, Severity
+from connector.preflight.log import check_log
 from connector.source.capture import Capture
 
 _LONGEST_WAIT = 10.0
@@ -35,9 +40,17 @@ def capture(configuration: Configuration, hub: Hub, stop: threading.Event) -> No
 
 
 def deliver(configuration: Configuration, hub: Hub, stop: threading.Event) -> None:
-    """Log → EMC. Waits while the log is not there yet."""
+    """Log → EMC. Waits while capture has not made the log yet.
+
+    At the first start, before there is any delivery state, Kafka and EMC must answer: an address that never worked is
+    a mistake to be told at once. Later on both may be away as long as they like.
+    """
     settings = configuration.settings
+    if not status(settings):
+        _require(check_log(settings), "open the change log", LogError)
+        _require(check_emc(settings.emc, datetime.now(UTC)), "reach EMC", DeliveryError)
     waited = 0
+    told = ""
     while not stop.is_set():
         try:
             reader = open_reader(settings)
@@ -47,12 +60,21 @@ def deliver(configuration: Configuration, hub: Hub, stop: threading.Event) -> No
                 reader.close()
         except ConnectorError as error:
             fatal = not retryable(error)
-            hub.emit(Fault("deliver", error.operation, error.subject, error.cause, error.mend, fatal=fatal))
+            if fatal or str(error) != told:  # the same fault is told once, not with every attempt
+                hub.emit(Fault("deliver", error.operation, error.subject, error.cause, error.mend, fatal=fatal))
+            told = str(error)
             if fatal:
                 raise
             waited += 1
             # Full jitter, so that several processes do not knock in step.
             stop.wait(random.uniform(0.05, min(_LONGEST_WAIT, 0.2 * 2**waited)))  # noqa: S311
+
+
+def _require(findings: list[Finding], operation: str, kind: type[ConnectorError]) -> None:
+    """Raise the first finding that stands in the way."""
+    for finding in findings:
+        if finding.severity is Severity.ERROR:
+            raise kind(operation, finding.subject, finding.what, "\n".join(finding.mend))
 
 
 def run(configuration: Configuration, hub: Hub, stop: threading.Event) -> None:

@@ -29,7 +29,7 @@ from connector.change.decoding import ChangeDecoder
 from connector.change.position import Position
 from connector.change.record import SNAPSHOT_BEGIN, SNAPSHOT_END
 from connector.change.selection import Role, Selection
-from connector.errors import ConnectorError, LogUnavailable, SourceError, SourceUnavailable, retryable
+from connector.errors import ConnectorError, LogUnavailable, SlotBusy, SourceError, SourceUnavailable, retryable
 from connector.log.contract import LogReader, LogWriter
 from connector.observe import Fault, Hub, SlotProgress, SnapshotProgress, SourceConnected, SourceDisconnected
 from connector.settings import Settings
@@ -78,21 +78,33 @@ class Capture:
         self._open_writer = open_writer
         self._open_reader = open_reader
         self._hub = hub
+        self.streamed = False
+        """Whether it has ever been connected."""
 
     def run(self, stop: threading.Event) -> None:
-        """Capture until `stop` is set. Raises ConnectorError when trying again cannot help."""
+        """Capture until `stop` is set. Raises ConnectorError when trying again cannot help.
+
+        Until it has streamed once, a database or log that cannot be reached is such an error, too: an address that
+        never worked is a mistake to be told at once. Only a slot that another capture holds is waited for.
+        """
         waited = 0
+        told = ""
         with _only_one(self._settings):
             while not stop.is_set():
                 began = time.monotonic()
                 try:
                     _Session(self, stop).run()
                 except ConnectorError as error:
-                    fatal = not retryable(error)
+                    waits = isinstance(error, SlotBusy) or stop.is_set()
+                    fatal = not retryable(error) or not (self.streamed or waits)
                     self._hub.emit(SourceDisconnected(error.cause))
-                    self._hub.emit(
-                        Fault("capture", error.operation, error.subject, error.cause, error.mend, fatal=fatal)
-                    )
+                    if time.monotonic() - began > _LONGEST_WAIT:
+                        told = ""
+                    if fatal or str(error) != told:  # the same fault is told once, not with every attempt
+                        self._hub.emit(
+                            Fault("capture", error.operation, error.subject, error.cause, error.mend, fatal=fatal)
+                        )
+                    told = str(error)
                     if fatal:
                         raise
                     waited = 0 if time.monotonic() - began > _LONGEST_WAIT else waited + 1
@@ -106,6 +118,7 @@ class _Session:
     """One replication connection and one log writer."""
 
     def __init__(self, capture: Capture, stop: threading.Event) -> None:
+        self.capture = capture
         self.settings = capture._settings
         self.source = capture._settings.source
         self.selection = capture._selection
@@ -131,6 +144,7 @@ class _Session:
         try:
             with ask(self.source, application="emc-cdc capture (questions)") as connection:
                 assembler = self._attach(connection)
+            self.capture.streamed = True
             self._stream(assembler)
         finally:
             if self.feeder is not None:

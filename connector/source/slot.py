@@ -16,7 +16,7 @@ import psycopg
 from psycopg import pq
 
 from connector.change.position import lsn_text, parse_lsn
-from connector.errors import SourceError, SourceUnavailable
+from connector.errors import SlotBusy, SourceError, SourceUnavailable
 from connector.source.connection import command_error, connect_error
 
 _SLOT = """
@@ -159,7 +159,7 @@ def replication_error(operation: str, subject: str, result: pq.abc.PGresult) -> 
     message = (result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or result.error_message).decode(errors="replace")
     match state:
         case "55006":  # object_in_use
-            return SourceUnavailable(operation, subject, message, "another capture is at work; this one waits")
+            return SlotBusy(operation, subject, message, "another capture is at work; this one waits")
         case "42501":
             return SourceError(operation, subject, message, "as a superuser: ALTER ROLE <role> WITH REPLICATION;")
         case "53400":
