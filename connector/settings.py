@@ -10,8 +10,9 @@ from __future__ import annotations
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator, model_validator
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
 Seconds = Annotated[float, Field(gt=0)]
@@ -84,6 +85,19 @@ class EmcSettings(Section):
     ca_file: Path | None = Field(default=None, description="PEM bundle to verify EMC with; default: the system's")
     failure_field: str | None = Field(default=None, description="top-level field of a JSON answer that tells failure")
     failure_values: tuple[str, ...] = Field(default=(), description="its values, as text, that mean failure")
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, url: str) -> str:
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname or "", parts.port
+            known = bool(host.encode("idna")) and port != 0
+        except ValueError:  # a bracket or a port that is none, a host name no resolver takes
+            known = False
+        if not known:
+            raise ValueError("url must be https://host[:port]/path")
+        return url
 
     @model_validator(mode="after")
     def _tls(self) -> EmcSettings:

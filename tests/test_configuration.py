@@ -354,3 +354,16 @@ def test_the_schema_refuses_what_the_reader_refuses(change: dict[str, Any]) -> N
     validator = jsonschema.Draft202012Validator(json_schema())
     assert validator.is_valid(document)
     assert not validator.is_valid(document | change)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://", "https://h:x/", "https://h:0/", "https://h:99999/", "https://[::1/", "https://a..b/"]
+)
+def test_an_address_of_emc_that_is_none_is_refused(tmp_path: Path, url: str) -> None:
+    """When the file is read and at its line, not when the first event is pushed."""
+    path = tmp_path / "c.yml"
+    path.write_text(f"name: n\nsource: {{dsn: host=x}}\nemc:\n  url: '{url}'\n", encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    problems = caught.value.problems if isinstance(caught.value, ConfigErrors) else (caught.value,)
+    assert any(problem.subject == f"{path}:4:8" and "host[:port]" in str(problem) for problem in problems), problems
