@@ -1,17 +1,20 @@
 """The present state of a running part, gathered from observations.
 
-Contract: `observe` is cheap, thread-safe and never raises; `snapshot` is a plain JSON value. Dossier numbers appear in
-the last events and in parked dossiers only, for the page; they go nowhere else.
+Contract: `observe` is cheap, safe from any thread, and never raises; memory is bounded whatever comes; `snapshot` is a
+plain JSON value. Dossier numbers appear in the last events and in parked dossiers only, for the page; they go
+nowhere else. What has not been observed is not guessed: a process that only delivers shows its source as `off`.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any
 
+from connector.console.health import Health, Trouble
+from connector.console.window import Latencies, Rate
 from connector.observe import (
     BatchFolded,
     DossierParked,
@@ -29,9 +32,8 @@ from connector.observe import (
 
 _LAST_EVENTS = 100
 _LAST_FAULTS = 20
-_WINDOW = 2000
-"""Deliveries that the percentiles are made of."""
-_RATE_SECONDS = 10.0
+_LAST_PARKED = 200
+"""Rows that the page can show; how many there are is known from the outbox."""
 
 
 class Board:
@@ -41,27 +43,29 @@ class Board:
         self._clock = clock
         self._lock = threading.Lock()
         self._started = clock()
+        self._health = Health()
         self._source: dict[str, Any] = {"state": "off", "reason": "", "slot": "", "server_version": 0}
         self._lsn: dict[str, int] = {}
         self._logged = {"transactions": 0, "changes": 0, "records": 0, "bytes": 0}
-        self._recent: deque[tuple[float, int]] = deque()
+        self._rates = {"transactions": Rate(), "changes": Rate(), "records": Rate(), "deliveries": Rate()}
         self._last_commit_us = 0
         self._snapshot: dict[str, dict[str, Any]] = {}
         self._partitions: dict[int, dict[str, Any]] = {}
         self._due = 0
         self._pushes = {"delivered": 0, "retry": 0, "rejected": 0, "ambiguous": 0}
-        self._latency: deque[float] = deque(maxlen=_WINDOW)
+        self._latencies = Latencies()
         self._events: deque[dict[str, Any]] = deque(maxlen=_LAST_EVENTS)
-        self._parked: dict[str, dict[str, Any]] = {}
+        self._parked: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._faults: deque[dict[str, Any]] = deque(maxlen=_LAST_FAULTS)
-        self._fatal = False
 
     def observe(self, observation: Observation) -> None:
         """Take one observation."""
         with self._lock:
-            self._take(observation)
+            now = self._clock()
+            self._health.observe(observation, now)
+            self._take(observation, now)
 
-    def _take(self, observation: Observation) -> None:
+    def _take(self, observation: Observation, now: float) -> None:
         match observation:
             case SourceConnected(version, slot, _):
                 self._source = {"state": "connected", "reason": "", "slot": slot, "server_version": version}
@@ -69,15 +73,14 @@ class Board:
                 self._source = {**self._source, "state": "disconnected", "reason": reason}
             case SnapshotProgress(table, rows, estimate, finished):
                 self._snapshot[table] = {"rows": rows, "estimate": estimate, "finished": finished}
-                if self._source["state"] == "off":
-                    self._source = {**self._source, "state": "snapshot"}
+                if self._source["state"] != "connected":
+                    self._source = {**self._source, "state": "snapshot", "reason": ""}
             case TransactionsLogged(transactions, changes, records, size, _, commit_us):
-                self._logged["transactions"] += transactions
-                self._logged["changes"] += changes
-                self._logged["records"] += records
+                for name, count in (("transactions", transactions), ("changes", changes), ("records", records)):
+                    self._logged[name] += count
+                    self._rates[name].add(count, now)
                 self._logged["bytes"] += size
                 self._last_commit_us = max(self._last_commit_us, commit_us)
-                self._recent.append((self._clock(), changes))
             case SlotProgress(received, durable, confirmed, server_end):
                 self._lsn = {
                     "received": received,
@@ -94,39 +97,49 @@ class Board:
             case EventDue():
                 self._due += 1
             case PushAnswered():
-                self._push(observation)
-            case DossierParked(_, code, reason):
-                self._parked[code] = {"code": code, "reason": reason, "at": self._clock()}
-            case Fault(part, operation, subject, cause, mend, fatal):
-                self._fatal |= fatal
-                self._faults.appendleft(
-                    {
-                        "at": self._clock(),
-                        "part": part,
-                        "operation": operation,
-                        "subject": subject,
-                        "cause": cause,
-                        "mend": mend,
-                        "fatal": fatal,
-                    }
-                )
+                self._push(observation, now)
+            case DossierParked(partition, code, reason):
+                self._parked[code] = {"code": code, "reason": reason, "partition": partition, "at": now}
+                self._parked.move_to_end(code)
+                while len(self._parked) > _LAST_PARKED:
+                    self._parked.popitem(last=False)
+            case Fault():
+                self._fault(observation, now)
 
-    def _push(self, answer: PushAnswered) -> None:
-        self._pushes[answer.outcome] += 1
+    def _push(self, answer: PushAnswered, now: float) -> None:
+        self._pushes[answer.outcome] = self._pushes.get(answer.outcome, 0) + 1
         self._pushes["ambiguous"] += answer.ambiguous
         if answer.outcome == "delivered":
-            self._latency.append(answer.since_commit)
+            self._latencies.add(answer.since_commit, now)
+            self._rates["deliveries"].add(1, now)
+            self._parked.pop(answer.code, None)
         self._events.appendleft(
             {
-                "at": self._clock(),
+                "at": now,
                 "code": answer.code,
                 "status": answer.status,
                 "outcome": answer.outcome,
                 "reason": answer.reason,
                 "attempt": answer.attempt,
+                "ambiguous": answer.ambiguous,
                 "since_commit_ms": round(answer.since_commit * 1000, 1),
             }
         )
+
+    def _fault(self, fault: Fault, now: float) -> None:
+        told = {
+            "part": fault.part,
+            "operation": fault.operation,
+            "subject": fault.subject,
+            "cause": fault.cause,
+            "mend": fault.mend,
+            "fatal": fault.fatal,
+        }
+        if self._faults and all(self._faults[0][name] == value for name, value in told.items()):
+            # The same again, as while something is away: one entry that counts.
+            self._faults[0] |= {"at": now, "count": self._faults[0]["count"] + 1}
+        else:
+            self._faults.appendleft({**told, "at": now, "first_at": now, "count": 1})
 
     def _partition(self, number: int) -> dict[str, Any]:
         return self._partitions.setdefault(
@@ -143,55 +156,48 @@ class Board:
         )
 
     def snapshot(self) -> dict[str, Any]:
-        """Everything, as a JSON value. Durations in seconds unless the name ends in `_ms`."""
+        """Everything, as a JSON value. Durations in seconds unless the name ends in `_ms`; rates per second."""
         with self._lock:
             now = self._clock()
-            while self._recent and self._recent[0][0] < now - _RATE_SECONDS:
-                self._recent.popleft()
-            partitions = [
-                {**self._partitions[number], "lag": max(0, found["log_end"] - found["offset"])}
-                for number, found in sorted(self._partitions.items())
-            ]
+            troubles = self._health.troubles(now)
+            partitions = [_with_lag(self._partitions[number], now) for number in sorted(self._partitions)]
+            rates = {name: rate.per_second(now) for name, rate in self._rates.items()}
             return {
                 "now": now,
                 "uptime": now - self._started,
-                "healthy": not self._reasons(),
-                "reasons": self._reasons(),
+                "healthy": not troubles,
+                "reasons": [trouble.text for trouble in troubles],
+                "troubles": [{"code": trouble.code, "detail": trouble.detail} for trouble in troubles],
                 "source": {**self._source, **self._lsn},
-                "snapshot": self._snapshot,
+                "snapshot": {table: dict(one) for table, one in self._snapshot.items()},
                 "log": {
                     **self._logged,
-                    "changes_per_second": round(sum(count for _, count in self._recent) / _RATE_SECONDS, 1),
+                    "transactions_per_second": rates["transactions"],
+                    "changes_per_second": rates["changes"],
+                    "records_per_second": rates["records"],
                     "last_commit_us": self._last_commit_us,
                 },
                 "partitions": partitions,
                 "lag": sum(found["lag"] for found in partitions),
+                "lag_seconds": max((found["lag_seconds"] for found in partitions), default=0.0),
                 "due": self._due,
                 "waiting": sum(found["waiting"] for found in partitions),
                 "parked_dossiers": sum(found["parked"] for found in partitions),
-                "pushes": dict(self._pushes),
-                "latency_ms": {"p50": self._percentile(0.50), "p99": self._percentile(0.99)},
+                "pushes": {**self._pushes, "delivered_per_second": rates["deliveries"]},
+                "latency_ms": self._latencies.percentiles_ms(now),
                 "events": list(self._events),
-                "parked": list(self._parked.values()),
-                "faults": list(self._faults),
+                "parked": [*reversed(self._parked.values())],
+                "faults": [dict(fault) for fault in self._faults],
             }
 
-    def reasons(self) -> list[str]:
+    def troubles(self) -> list[Trouble]:
         """Why the part is not healthy; empty when it is."""
         with self._lock:
-            return self._reasons()
+            return self._health.troubles(self._clock())
 
-    def _reasons(self) -> list[str]:
-        reasons = []
-        if self._fatal:
-            fatal = next((fault for fault in self._faults if fault["fatal"]), None)
-            reasons.append(f"stopped: {fatal['cause']}" if fatal else "stopped")
-        if self._source["state"] == "disconnected":
-            reasons.append(f"PostgreSQL: {self._source['reason']}")
-        return reasons
 
-    def _percentile(self, share: float) -> float | None:
-        if not self._latency:
-            return None
-        ordered = sorted(self._latency)
-        return round(ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000, 1)
+def _with_lag(partition: dict[str, Any], now: float) -> dict[str, Any]:
+    """Lag in records, and in seconds since the commit of what was folded last; both 0 when nothing is behind."""
+    lag = max(0, partition["log_end"] - partition["offset"])
+    seconds = max(0.0, now - partition["commit_time_us"] / 1e6) if lag else 0.0
+    return {**partition, "lag": lag, "lag_seconds": round(seconds, 3)}

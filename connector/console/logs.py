@@ -1,9 +1,14 @@
-"""Log lines on standard error: what an operator wants to find later. Never a row, a value or a dossier number."""
+"""Log lines on standard error: what an operator wants to find later.
+
+Contract: a line for what changes (connection, snapshot, faults, parked dossiers), one summary a minute for what flows,
+never one per row or event. Never a row, a value or a dossier number.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable
 
@@ -12,6 +17,7 @@ import structlog
 from connector.change.position import lsn_text
 from connector.observe import (
     DossierParked,
+    EventDue,
     Fault,
     Observation,
     PushAnswered,
@@ -22,7 +28,8 @@ from connector.observe import (
     TransactionsLogged,
 )
 
-_SUMMARY_SECONDS = 60.0
+_SNAPSHOT_SECONDS = 10.0
+_QUIET = ("transactions", "changes", "due", "delivered", "retry", "rejected", "ambiguous", "parked")
 
 
 def configure_logging(as_json: bool) -> None:
@@ -44,41 +51,77 @@ def configure_logging(as_json: bool) -> None:
     )
 
 
-def log_observations(clock: Callable[[], float] = time.monotonic) -> Subscriber:
-    """A subscriber that writes a line for what changes, and a summary each minute for what flows."""
-    logger = structlog.get_logger("emc-cdc")
-    totals = {"transactions": 0, "changes": 0, "delivered": 0, "retry": 0, "rejected": 0}
-    summed_at = clock()
+def log_observations(clock: Callable[[], float] = time.monotonic, summary_seconds: float = 60.0) -> Subscriber:
+    """A subscriber that writes the lines, safe from any thread. `summary_seconds`: how often at most it sums up."""
+    return _Lines(clock, summary_seconds).observe
 
-    def observe(observation: Observation) -> None:
-        nonlocal summed_at
+
+class _Lines:
+    def __init__(self, clock: Callable[[], float], summary_seconds: float) -> None:
+        self._clock = clock
+        self._summary_seconds = summary_seconds
+        self._lock = threading.Lock()
+        self._logger = structlog.get_logger("emc-cdc")
+        self._totals = dict.fromkeys(_QUIET, 0)
+        self._summed_at = clock()
+        self._disconnected: str | None = None
+        self._snapshot_at: dict[str, float] = {}
+
+    def observe(self, observation: Observation) -> None:
+        with self._lock:
+            now = self._clock()
+            self._line(observation, now)
+            self._count(observation)
+            self._summary(now)
+
+    def _line(self, observation: Observation, now: float) -> None:
         match observation:
             case SourceConnected(version, slot, resumed_at):
-                logger.info("streaming", slot=slot, server=version, resumed_at=lsn_text(resumed_at))
-            case SourceDisconnected(reason):
-                logger.info("not streaming", reason=reason)
-            case SnapshotProgress(table, rows, _, True):
-                logger.info("snapshot of a table read", table=table, rows=rows)
+                self._disconnected = None
+                self._logger.info("streaming", slot=slot, server=version, resumed_at=lsn_text(resumed_at))
+            case SourceDisconnected(reason) if reason != self._disconnected:
+                # Told again with every attempt to connect; once is enough.
+                self._disconnected = reason
+                self._logger.info("not streaming", reason=reason)
+            case SnapshotProgress(table, rows, estimate, finished):
+                self._snapshot(table, rows, estimate, finished, now)
             case Fault():
-                (logger.error if observation.fatal else logger.warning)(
+                (self._logger.error if observation.fatal else self._logger.warning)(
                     observation.operation,
                     part=observation.part,
                     subject=observation.subject,
                     cause=observation.cause,
                     mend=observation.mend,
                 )
-            case DossierParked(partition, _, _):
-                logger.warning("a dossier is parked: EMC rejected its event", partition=partition)
-            case TransactionsLogged(transactions, changes, _, _, _, _):
-                totals["transactions"] += transactions
-                totals["changes"] += changes
-            case PushAnswered():
-                totals[observation.outcome] += 1
-        now = clock()
-        if now - summed_at >= _SUMMARY_SECONDS and any(totals.values()):
-            logger.info("flow", seconds=round(now - summed_at), **totals)
-            summed_at = now
-            for name in totals:
-                totals[name] = 0
+            case DossierParked(partition, _, _) if not self._totals["parked"]:
+                # The first of a minute; the summary has how many. EMC may be rejecting everything.
+                self._logger.warning("a dossier is parked: EMC rejected its event", partition=partition)
 
-    return observe
+    def _snapshot(self, table: str, rows: int, estimate: int, finished: bool, now: float) -> None:
+        if finished:
+            self._snapshot_at.pop(table, None)
+            self._logger.info("snapshot of a table read", table=table, rows=rows)
+        elif now - self._snapshot_at.setdefault(table, now) >= _SNAPSHOT_SECONDS:
+            self._snapshot_at[table] = now
+            known = {"estimate": estimate} if estimate >= 0 else {}
+            self._logger.info("reading the snapshot", table=table, rows=rows, **known)
+
+    def _count(self, observation: Observation) -> None:
+        match observation:
+            case TransactionsLogged(transactions, changes, _, _, _, _):
+                self._totals["transactions"] += transactions
+                self._totals["changes"] += changes
+            case EventDue():
+                self._totals["due"] += 1
+            case PushAnswered():
+                self._totals[observation.outcome] += 1
+                self._totals["ambiguous"] += observation.ambiguous
+            case DossierParked():
+                self._totals["parked"] += 1
+
+    def _summary(self, now: float) -> None:
+        if now - self._summed_at < self._summary_seconds or not any(self._totals.values()):
+            return
+        self._logger.info("flow", seconds=round(now - self._summed_at), **self._totals)
+        self._summed_at = now
+        self._totals = dict.fromkeys(_QUIET, 0)

@@ -1,6 +1,14 @@
-"""Prometheus metrics, declared once, made from observations. No label ever holds a row's value or a dossier number."""
+"""Prometheus metrics, declared once, made from observations; docs/metrics.md tells of each.
+
+Contract: `DECLARED` is the only place that names a metric, and a test holds the page to it. No label ever holds a
+row's value or a dossier number: labels are partitions, the guide's Status, outcomes, parts, and tables of the mapping.
+Metrics of a part that does not run in this process stay at 0 or are absent.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -19,82 +27,129 @@ from connector.observe import (
     TransactionsLogged,
 )
 
-_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 15, 60, 300, 3600)
+PREFIX = "emc_cdc_"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 15, 60, 300, 3600)
+"""Seconds: fine below the promise of 100 ms, coarse up to an outage of an hour."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """One metric. `name` without prefix, and without the suffixes that Prometheus adds (`_total`, `_bucket`, …)."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: tuple[str, ...] = ()
+
+    @property
+    def shown(self) -> str:
+        """The name as a query writes it."""
+        return f"{PREFIX}{self.name}{'_total' if self.kind == 'counter' else ''}"
+
+
+DECLARED = (
+    Declared("source_connected", "gauge", "1 while changes stream from PostgreSQL"),
+    Declared("source_disconnects", "counter", "Streaming sessions that ended"),
+    Declared("source_lsn", "gauge", "Where the replication stream stands, bytes", ("at",)),
+    Declared("snapshot_rows", "gauge", "Rows read by the snapshot", ("table",)),
+    Declared("log_transactions", "counter", "Source transactions made durable in the log"),
+    Declared("log_changes", "counter", "Row changes made durable in the log"),
+    Declared("log_records", "counter", "Records written to the log"),
+    Declared("log_bytes", "counter", "Bytes written to the log"),
+    Declared("log_commit_time_seconds", "gauge", "Commit time of the last durable transaction, Unix time"),
+    Declared("fold_records", "counter", "Records folded into the state", ("partition",)),
+    Declared("fold_lag_records", "gauge", "Records in the log that are not folded yet", ("partition",)),
+    Declared("fold_commit_time_seconds", "gauge", "Commit time of the last folded record, Unix time", ("partition",)),
+    Declared("events_due", "counter", "Events that judgements owed EMC", ("status",)),
+    Declared("outbox_waiting", "gauge", "Events that wait to be pushed", ("partition",)),
+    Declared("outbox_parked_dossiers", "gauge", "Dossiers that are parked", ("partition",)),
+    Declared("dossiers_parked", "counter", "Times that EMC's answer parked a dossier (told again at a start)"),
+    Declared("pushes", "counter", "Push attempts that ended", ("outcome",)),
+    Declared("pushes_ambiguous", "counter", "Push attempts whose event EMC may have taken"),
+    Declared("push_seconds", "histogram", "Duration of one push attempt", ("outcome",)),
+    Declared("commit_to_emc_seconds", "histogram", "From the source's commit to EMC's acceptance"),
+    Declared("faults", "counter", "Faults that a part met", ("part", "fatal")),
+)
+
+_KNOWN = {"pushes": ("delivered", "retry", "rejected"), "push_seconds": ("delivered", "retry", "rejected")}
+"""Label values that are there from the start, so that a rate over them begins at 0."""
 
 
 class Metrics:
-    """A registry of its own, so that several parts can live in one process."""
+    """A registry of its own, so that several parts can live in one process. `observe` is safe from any thread."""
 
     def __init__(self) -> None:
-        registry = self.registry = CollectorRegistry()
-        self._connected = Gauge("emc_cdc_source_connected", "1 while streaming from PostgreSQL", registry=registry)
-        self._disconnects = Counter("emc_cdc_source_disconnects", "Streaming sessions that ended", registry=registry)
-        self._lsn = Gauge("emc_cdc_source_lsn", "LSNs of the replication stream, bytes", ["kind"], registry=registry)
-        self._snapshot = Gauge("emc_cdc_snapshot_rows", "Rows read by the snapshot", ["table"], registry=registry)
-        self._transactions = Counter("emc_cdc_log_transactions", "Source transactions made durable", registry=registry)
-        self._changes = Counter("emc_cdc_log_changes", "Row changes made durable", registry=registry)
-        self._records = Counter("emc_cdc_log_records", "Records written to the log", registry=registry)
-        self._bytes = Counter("emc_cdc_log_bytes", "Bytes written to the log", registry=registry)
-        self._folded = Counter(
-            "emc_cdc_fold_records", "Records folded into the state", ["partition"], registry=registry
-        )
-        self._lag = Gauge("emc_cdc_fold_lag_records", "Records not folded yet", ["partition"], registry=registry)
-        self._due = Counter("emc_cdc_events_due", "Events that judgements owed", ["status"], registry=registry)
-        self._waiting = Gauge("emc_cdc_outbox_waiting", "Events waiting to be pushed", ["partition"], registry=registry)
-        self._parked = Gauge("emc_cdc_outbox_parked_dossiers", "Dossiers parked", ["partition"], registry=registry)
-        self._rejections = Counter("emc_cdc_dossiers_parked", "Dossiers that EMC's answer parked", registry=registry)
-        self._pushes = Counter("emc_cdc_pushes", "Push attempts by outcome", ["outcome"], registry=registry)
-        self._ambiguous = Counter("emc_cdc_pushes_ambiguous", "Attempts that EMC may have taken", registry=registry)
-        self._seconds = Histogram(
-            "emc_cdc_push_seconds", "Duration of a push attempt", buckets=_SECONDS, registry=registry
-        )
-        self._since = Histogram(
-            "emc_cdc_commit_to_emc_seconds", "From source commit to EMC's answer", buckets=_SECONDS, registry=registry
-        )
-        self._faults = Counter("emc_cdc_faults", "Faults met", ["part", "fatal"], registry=registry)
+        self.registry = CollectorRegistry()
+        self._counters: dict[str, Counter] = {}
+        self._gauges: dict[str, Gauge] = {}
+        self._histograms: dict[str, Histogram] = {}
+        for one in DECLARED:
+            name = f"{PREFIX}{one.name}"
+            match one.kind:
+                case "counter":
+                    self._counters[one.name] = Counter(name, one.help, one.labels, registry=self.registry)
+                case "gauge":
+                    self._gauges[one.name] = Gauge(name, one.help, one.labels, registry=self.registry)
+                case "histogram":
+                    made = Histogram(name, one.help, one.labels, buckets=_BUCKETS, registry=self.registry)
+                    self._histograms[one.name] = made
+        self._connected = False
+        for value in _KNOWN["pushes"]:
+            self._counters["pushes"].labels(value)
+        for value in _KNOWN["push_seconds"]:
+            self._histograms["push_seconds"].labels(value)
 
     def observe(self, observation: Observation) -> None:
         """Take one observation."""
+        counters, gauges = self._counters, self._gauges
         match observation:
             case SourceConnected():
-                self._connected.set(1)
+                self._connected = True
+                gauges["source_connected"].set(1)
             case SourceDisconnected():
-                self._connected.set(0)
-                self._disconnects.inc()
-            case SnapshotProgress(table, rows, _, _):
-                self._snapshot.labels(table).set(rows)
-            case TransactionsLogged(transactions, changes, records, size, _, _):
-                self._transactions.inc(transactions)
-                self._changes.inc(changes)
-                self._records.inc(records)
-                self._bytes.inc(size)
+                # An attempt that fails says so, too; only a session that was there has ended.
+                counters["source_disconnects"].inc(int(self._connected))
+                self._connected = False
+                gauges["source_connected"].set(0)
             case SlotProgress(received, durable, confirmed, server_end):
-                for kind, lsn in (
-                    ("received", received),
-                    ("durable", durable),
-                    ("confirmed", confirmed),
-                    ("server_end", server_end),
-                ):
-                    self._lsn.labels(kind).set(lsn)
-            case BatchFolded(partition, records, offset, log_end, _, _):
-                self._folded.labels(partition).inc(records)
-                self._lag.labels(partition).set(max(0, log_end - offset))
+                lsns = {"received": received, "durable": durable, "confirmed": confirmed, "server_end": server_end}
+                for at, lsn in lsns.items():
+                    gauges["source_lsn"].labels(at).set(lsn)
+            case SnapshotProgress(table, rows, _, _):
+                gauges["snapshot_rows"].labels(table).set(rows)
+            case TransactionsLogged(transactions, changes, records, size, _, commit_time_us):
+                counters["log_transactions"].inc(transactions)
+                counters["log_changes"].inc(changes)
+                counters["log_records"].inc(records)
+                counters["log_bytes"].inc(size)
+                gauges["log_commit_time_seconds"].set(commit_time_us / 1e6)
+            case BatchFolded(partition, records, offset, log_end, commit_time_us, _):
+                counters["fold_records"].labels(partition).inc(records)
+                gauges["fold_lag_records"].labels(partition).set(max(0, log_end - offset))
+                if records:
+                    gauges["fold_commit_time_seconds"].labels(partition).set(commit_time_us / 1e6)
             case EventDue(_, _, status, _):
-                self._due.labels(status).inc()
+                counters["events_due"].labels(status).inc()
             case OutboxDepth(partition, waiting, parked):
-                self._waiting.labels(partition).set(waiting)
-                self._parked.labels(partition).set(parked)
+                gauges["outbox_waiting"].labels(partition).set(waiting)
+                gauges["outbox_parked_dossiers"].labels(partition).set(parked)
             case PushAnswered():
-                self._pushes.labels(observation.outcome).inc()
-                self._ambiguous.inc(observation.ambiguous)
-                self._seconds.observe(observation.seconds)
-                if observation.outcome == "delivered":
-                    self._since.observe(max(0.0, observation.since_commit))
+                self._push(observation)
             case DossierParked():
-                self._rejections.inc()
+                counters["dossiers_parked"].inc()
             case Fault():
-                self._faults.labels(observation.part, str(observation.fatal).lower()).inc()
+                counters["faults"].labels(observation.part, str(observation.fatal).lower()).inc()
+
+    def _push(self, answer: PushAnswered) -> None:
+        self._counters["pushes"].labels(answer.outcome).inc()
+        self._counters["pushes_ambiguous"].inc(int(answer.ambiguous))
+        self._histograms["push_seconds"].labels(answer.outcome).observe(answer.seconds)
+        if answer.outcome == "delivered":
+            # The source's clock may run a little before ours.
+            self._histograms["commit_to_emc_seconds"].observe(max(0.0, answer.since_commit))
 
     def text(self) -> bytes:
-        """The exposition format."""
+        """The exposition format, of `CONTENT_TYPE`."""
         return generate_latest(self.registry)

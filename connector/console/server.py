@@ -1,7 +1,8 @@
 """The console over HTTP: a page for people, /board.json behind it, /metrics for Prometheus, /healthz for supervisors.
 
-/healthz answers 200 while the part works, 503 with the reasons while PostgreSQL is not streaming or after a fatal
-fault. EMC being away is not unhealthy: that is what the outbox is for. Nothing can be changed through the console.
+Contract: /healthz answers 200 while the part is healthy and 503 with the reasons otherwise (the rules stand in
+`health`). Nothing can be changed through the console, and nothing is loaded from anywhere else. It has no log-in: it
+listens where `console.listen` says, by default to this machine only.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from connector.console.board import Board
-from connector.console.metrics import Metrics
+from connector.console.metrics import CONTENT_TYPE, Metrics
 from connector.errors import ConnectorError
 
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
 _ASSETS = {
@@ -58,12 +60,16 @@ class ConsoleServer:
             raise ConnectorError(
                 "serve the console",
                 self._listen,
-                str(error),
+                error.strerror or str(error) if isinstance(error, OSError) else "there is no such port",
                 "set console.listen to a free address (port 0 takes a free one), or `console: null` for none",
             ) from None
+        # asyncio sets it only on sockets it made itself; without it an answer waits 40 ms for the client's ACK.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{listening.getsockname()[1]}"
-        config = uvicorn.Config(self._app(), log_level="critical", access_log=False, lifespan="off")
+        config = uvicorn.Config(
+            self._app(), log_level="critical", access_log=False, lifespan="off", timeout_graceful_shutdown=2
+        )
         server = self._server = _Server(config)
         self._thread = threading.Thread(
             target=lambda: asyncio.run(server.serve(sockets=[listening])), name="console", daemon=True
@@ -71,7 +77,7 @@ class ConsoleServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """End in order."""
+        """End in order; the port is free afterwards. Nothing happens when it never started."""
         if self._server is not None and self._thread is not None:
             self._server.should_exit = True
             self._thread.join(5.0)
@@ -81,11 +87,12 @@ class ConsoleServer:
             return JSONResponse(self._board.snapshot(), headers=_HEADERS)
 
         async def metrics(_: Request) -> Response:
-            return Response(self._metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+            return Response(self._metrics.text(), headers={**_HEADERS, "Content-Type": CONTENT_TYPE})
 
         async def health(_: Request) -> Response:
-            reasons = self._board.reasons()
-            return JSONResponse({"healthy": not reasons, "reasons": reasons}, 503 if reasons else 200)
+            reasons = [trouble.text for trouble in self._board.troubles()]
+            answer = {"healthy": not reasons, "reasons": reasons}
+            return JSONResponse(answer, 503 if reasons else 200, headers=_HEADERS)
 
         async def asset(request: Request) -> Response:
             name, kind = _ASSETS[request.url.path]
