@@ -462,6 +462,9 @@ class Assembler:
         oid = relation.oid.to_bytes(4, "big")
         catalog = self._catalog.get(f"{relation.schema}.{relation.table}")
         if catalog is None:
+            for captured in self._catalog.values():
+                if captured.oid == relation.oid:
+                    raise _renamed(captured.selection.full_name, f"{relation.schema}.{relation.table}")
             self._tables[oid] = None
             return
         self._tables[oid] = CapturedRelation(
@@ -531,6 +534,15 @@ class Assembler:
             schema = message_schema(self.name)
             self._messages = Encoder(self.register(schema), schema)
         return self._messages
+
+
+def _renamed(known: str, now: str) -> SourceError:
+    return SourceError(
+        "decode the replication stream",
+        known,
+        f"it is now called {now}",
+        "correct the mapping to the new name (or rename it back) and start again; the slot keeps the place",
+    )
 
 
 def _hole(table: str, column: str) -> SourceError:

@@ -166,9 +166,18 @@ class _Session:
         replication = self.replication = replicate(self.source, server.version)
         identity = slots.identify_system(replication)
         state = slots.read_slot(connection, self.slot, server.version)
+        if state is not None and state.active_pid is not None:
+            # Before the index is rebuilt: what the other one writes meanwhile would be missing in it.
+            raise slots.held(self.slot, state.active_pid)
         meta = self.index.meta()
-        if not meta:
+        rebuilt = not meta
+        if rebuilt:
             meta = self._rebuild(state.confirmed if state else 0)
+        if meta:
+            # First of all, because a slot of this name on another cluster is not ours.
+            known = slots.SystemIdentity(meta["system"], int(meta["timeline"]))
+            if known != identity:
+                raise slots.foreign_cluster(self.slot, known, identity)
         if state is not None and meta.get("state") == STATE_SNAPSHOT:
             # Our own slot, whose snapshot did not finish: its rows are harmless upserts, a new one is made.
             slots.drop_slot(connection, self.slot)
@@ -185,13 +194,15 @@ class _Session:
                 f"if nobody else uses it: SELECT pg_drop_replication_slot('{self.slot}');"
                 " else choose another source.slot",
             )
-        known = slots.SystemIdentity(meta["system"], int(meta["timeline"]))
-        if known != identity:
-            raise slots.foreign_cluster(self.slot, known, identity)
         self._require_same_selection(meta)
         confirmed = int(meta["confirmed"])
         slots.require_usable(state, self.slot, server.database, confirmed)
-        slots.start_streaming(replication, self.slot, self.settings.publication, server.version)
+        try:
+            slots.start_streaming(replication, self.slot, self.settings.publication, server.version)
+        except SourceUnavailable:
+            if rebuilt:
+                self.index.clear()  # it is out of date by the time the slot is free
+            raise
         self.progress = Progress(state.confirmed)
         tails = self._open_log()
         self.hub.emit(SourceConnected(server.version, self.slot, state.confirmed))

@@ -89,6 +89,16 @@ def require_usable(state: SlotState, slot: str, database: str, confirmed: int) -
         )
 
 
+def held(slot: str, pid: int) -> SlotBusy:
+    """Another connection streams from the slot."""
+    return SlotBusy(
+        "resume from the replication slot",
+        slot,
+        f"another capture is at work with it (server process {pid})",
+        "nothing is to be done: this one waits, and takes over when the other ends",
+    )
+
+
 def missing_slot(slot: str) -> SourceError:
     """The slot is not there although this connector has streamed from it."""
     return _gap(slot, "it does not exist any more, so changes since it was dropped are missing", _attach_anew(slot))
@@ -129,7 +139,9 @@ def create_slot(replication: pq.abc.PGconn, connection: psycopg.Connection, slot
     try:
         row = _command(replication, command, "create the replication slot", timeout)
     except TimeoutError:
-        # The server drops a slot that is still being made when its connection goes.
+        # The server notices a lost connection only after the wait, and would leave a finished slot; a cancelled
+        # command takes its unfinished slot with it.
+        _cancel(replication)
         replication.finish()
         waiting = [f"pid {pid} for {age} s" for pid, age in connection.execute(_OLD_TRANSACTIONS).fetchall()]
         raise SourceUnavailable(
@@ -207,6 +219,22 @@ def _command(replication: pq.abc.PGconn, command: str, operation: str, timeout: 
     while replication.get_result() is not None:
         pass
     return row
+
+
+def _cancel(replication: pq.abc.PGconn) -> None:
+    """Cancel the running command, and wait until the server has done so."""
+    try:
+        replication.get_cancel().cancel()
+    except psycopg.OperationalError:
+        return  # the server is gone, and with it the command
+    # The answer to a cancelled command comes at once; it may also have succeeded just before.
+    while select.select([replication.socket], [], [], 5.0)[0]:
+        try:
+            replication.consume_input()
+        except psycopg.OperationalError:
+            return
+        if not replication.is_busy():
+            return
 
 
 def _gap(slot: str, cause: str, mend: str) -> SourceError:
