@@ -227,6 +227,26 @@ class _Session:
         self.index.clear()
         self.index.save([], meta | {"epoch": str(last_epoch + 1)})
         created = slots.create_slot(self.replication, connection, self.slot, self.slot_timeout)
+        try:
+            assembler = self._read_all(connection, server, tables, meta, last_epoch, created)
+        except ConnectorError:
+            self._give_up(connection)
+            raise
+        self.progress = Progress(created.consistent_point)
+        slots.start_streaming(self.replication, self.slot, self.settings.publication, server.version)
+        self.hub.emit(SourceConnected(server.version, self.slot, created.consistent_point))
+        return assembler
+
+    def _read_all(
+        self,
+        connection: psycopg.Connection,
+        server: catalogs.Server,
+        tables: Mapping[str, catalogs.CatalogTable],
+        meta: dict[str, str],
+        last_epoch: int,
+        created: slots.CreatedSlot,
+    ) -> Assembler:
+        """The snapshot into the log; afterwards it is durable, and so is that it is."""
         time_us = use_snapshot(connection, created.snapshot)
         tails = self._open_log(pumping=False)
         epoch = max([last_epoch, *(tail.epoch for tail in tails.values())]) + 1
@@ -243,10 +263,15 @@ class _Session:
         self._hand_over(assembler)
         done = self._call(lambda: self.index.save([], {"state": STATE_STREAMING}))
         self._wait_for(lambda: done.done, "write the snapshot to the log")
-        self.progress = Progress(created.consistent_point)
-        slots.start_streaming(self.replication, self.slot, self.settings.publication, server.version)
-        self.hub.emit(SourceConnected(server.version, self.slot, created.consistent_point))
         return assembler
+
+    def _give_up(self, connection: psycopg.Connection) -> None:
+        """Drop the slot of a snapshot that failed: it would hold WAL until somebody starts again."""
+        try:
+            connection.execute("ROLLBACK")
+            slots.drop_slot(connection, self.slot)
+        except (psycopg.Error, ConnectorError):
+            return  # the next start does it
 
     def _read_table(
         self, connection: psycopg.Connection, assembler: Assembler, table: catalogs.CatalogTable, read: Read
@@ -535,6 +560,8 @@ class _only_one:  # noqa: N801 - reads as a statement at its one use
             self._file = self._path.open("a+")
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if self._file is not None:
+                self._file.close()
             raise SourceError(
                 "start capture", str(self._path), "another capture uses this directory", "stop it, or set source.data"
             ) from None

@@ -33,7 +33,7 @@ SELECT a.attname, a.atttypid, a.atttypmod,
 # The table itself. Active row level security would thin the snapshot.
 _TABLE = """
 SELECT c.oid, c.relreplident, c.relkind, row_security_active(c.oid),
-       c.reltuples::bigint
+       c.reltuples::bigint, has_schema_privilege(n.oid, 'USAGE')
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = %(schema)s AND c.relname = %(table)s AND c.relkind IN ('r', 'p')
 """
@@ -134,7 +134,15 @@ def _read_table(connection: psycopg.Connection, table: TableSelection) -> Catalo
             "there is no such table",
             f"correct the mapping{near}, or create it",
         )
-    oid, identity, _, thinned, estimate = found
+    oid, identity, _, thinned, estimate, usable = found
+    if not usable:
+        raise SourceError(
+            "attach to PostgreSQL",
+            table.full_name,
+            f"the role may not use the schema {table.schema}",
+            f"as the tables' owner: GRANT USAGE ON SCHEMA {_quote(table.schema)} TO "
+            f"{_quote(str(connection.info.user))};",
+        )
     if thinned:
         raise SourceError(
             "attach to PostgreSQL",
@@ -144,6 +152,13 @@ def _read_table(connection: psycopg.Connection, table: TableSelection) -> Catalo
         )
     rows = connection.execute(_COLUMNS, {"oid": oid}).fetchall()
     keys = {row[0] for row in rows if row[3 if identity in ("d", "f") else 4]}
+    if identity == "n" and any(row[3] for row in rows):
+        raise SourceError(
+            "attach to PostgreSQL",
+            table.full_name,
+            "its REPLICA IDENTITY is NOTHING, so UPDATE and DELETE cannot be published (the application's would fail)",
+            f"as the tables' owner: ALTER TABLE {quoted} REPLICA IDENTITY DEFAULT;",
+        )
     if identity == "n" or not keys:
         raise SourceError(
             "attach to PostgreSQL",

@@ -8,7 +8,7 @@ so that nothing else depends on the server's.
 from __future__ import annotations
 
 import psycopg
-from psycopg import conninfo, pq
+from psycopg import conninfo, pq, sql
 
 from connector.errors import SourceError, SourceUnavailable
 from connector.settings import SourceSettings
@@ -45,12 +45,12 @@ def replicate(settings: SourceSettings, server_version: int) -> pq.abc.PGconn:
     if connection.status != pq.ConnStatus.OK:
         message = connection.error_message.decode(errors="replace")
         connection.finish()
-        raise connect_error(message, None)
+        raise connect_error(message, None, parameters.get("user", "<role>"))
     return connection
 
 
-def connect_error(message: str, sqlstate: str | None) -> SourceError:
-    """What a failed connection means, by SQLSTATE or by libpq's words, and what mends it."""
+def connect_error(message: str, sqlstate: str | None, role: str = "<role>") -> SourceError:
+    """What a failed connection means, by SQLSTATE or by libpq's words, and what mends it. role: who connects."""
     cause = " ".join(message.split())
     lowered = cause.lower()
     operation, subject = "connect to PostgreSQL", "source.dsn"
@@ -62,9 +62,9 @@ def connect_error(message: str, sqlstate: str | None) -> SourceError:
             "write `host=… port=5432 dbname=… user=… password=${env:NAME}` or postgresql://user@host:5432/database",
         )
     if "permission denied to start wal sender" in lowered or "must be superuser or replication role" in lowered:
-        return SourceError(
-            operation, subject, "the role may not replicate", "as a superuser: ALTER ROLE <role> WITH REPLICATION;"
-        )
+        quoted = role if role == "<role>" else sql.Identifier(role).as_string(None)
+        mend = f"as a superuser: ALTER ROLE {quoted} WITH REPLICATION;"
+        return SourceError(operation, subject, "the role may not replicate", mend)
     if "password authentication failed" in lowered or "no password supplied" in lowered:
         return SourceError(operation, subject, cause, "check user and password in source.dsn")
     if "no pg_hba.conf entry" in lowered:
