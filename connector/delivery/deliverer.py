@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from connector.delivery.directory import StateDirectory
 from connector.delivery.dispatch import Answer, Dispatch
 from connector.delivery.fold import Due
-from connector.delivery.intake import Failed, Intake, Records, Trouble
+from connector.delivery.intake import Failed, Intake, Place, Records, Trouble
 from connector.delivery.outbox import Attempt
 from connector.delivery.outcome import Delivered, Reject, Retry
 from connector.delivery.pacing import Breaker, backoff
@@ -80,8 +80,8 @@ class Deliverer:
             ]
             self._tell_beginning()
             dispatch.start()
-            offsets = {partition.number: partition.fold.offset for partition in self._partitions}
-            intake = Intake(self._reader, offsets, self._inbox.put)
+            places = {each.number: Place(each.fold.offset, each.fold.seen) for each in self._partitions}
+            intake = Intake(self._reader, places, self._inbox.put)
             intake.start()
             while not stop.is_set() and self._failure is None:
                 self._step(intake, dispatch, last=False)

@@ -84,6 +84,8 @@ class Fold:
         meta = state.meta
         self.offset = int(meta.get("offset", "0"))
         self.position = Position(*json.loads(meta.get("position", "[0,0,0,0]")))
+        self.seen = Position(*json.loads(meta["seen"])) if "seen" in meta else None
+        """Of the record before `offset`, by which the log is known again; None before the first."""
         self._reading = meta.get("reading", "no") == "yes"
         self._rows = Rows(state, int(meta.get("snapshot", "0")))
         self._judged = Judged(state)
@@ -100,6 +102,7 @@ class Fold:
     def apply(self, change: Change, offset: int) -> None:
         """One record."""
         self.offset = offset + 1
+        self.seen = change.position
         # Positions never fall, so this one was applied before. At the same position, reads and markers follow.
         if change.position < self.position:
             return
@@ -130,6 +133,7 @@ class Fold:
             {
                 "offset": str(self.offset),
                 "position": json.dumps(self.position),
+                **({} if self.seen is None else {"seen": json.dumps(self.seen)}),
                 "snapshot": str(self._rows.snapshot),
                 "reading": "yes" if self._reading else "no",
             }

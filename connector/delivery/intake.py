@@ -2,6 +2,8 @@
 
 Contract: records come in order within a partition; memory is bounded by `_QUEUED` polls; while the log is away the
 thread waits and goes on where it was, so that pushing goes on, too. What ends it for good is handed over as `Failed`.
+Reading begins one record before the place to go on from: if that is another record than the one that was read last,
+this is another log, and what it holds must not be taken for the rest of ours.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from connector.change.decoding import ChangeDecoder
+from connector.change.position import Position
 from connector.change.record import Change
 from connector.errors import ConnectorError, DeliveryError, retryable
 from connector.log.contract import LogReader
@@ -53,14 +56,22 @@ class Failed:
     answered: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a partition is to be read on: the offset, and the position of the record before it, if there was one."""
+
+    offset: int
+    before: Position | None
+
+
 class Intake:
-    """Reads from `offsets` on and hands everything to `take`, which may be called from the thread."""
+    """Reads on from `places` and hands everything to `take`, which may be called from the thread."""
 
     def __init__(
-        self, reader: LogReader, offsets: Mapping[int, int], take: Callable[[Records | Trouble | Failed], None]
+        self, reader: LogReader, places: Mapping[int, Place], take: Callable[[Records | Trouble | Failed], None]
     ) -> None:
         self._reader = reader
-        self._offsets = dict(offsets)
+        self._places = dict(places)
         self._take = take
         self._room = threading.Semaphore(_QUEUED)
         self._stopping = threading.Event()
@@ -97,7 +108,7 @@ class Intake:
     def _read(self) -> None:
         reader = self._reader
         decoder = ChangeDecoder(reader.schema)
-        reader.assign(self._offsets)
+        reader.assign({number: max(0, place.offset - 1) for number, place in self._places.items()})
         ends: Mapping[int, int] = {}
         looked_at = float("-inf")
         while not self._stopping.is_set():
@@ -105,17 +116,34 @@ class Intake:
             if records:
                 changes: dict[int, list[Numbered]] = {}
                 for partition, offset, key, value in records:
-                    changes.setdefault(partition, []).append((offset, decoder.decode(key, value)))
+                    change = decoder.decode(key, value)
+                    place = self._places[partition]
+                    if offset >= place.offset:
+                        changes.setdefault(partition, []).append((offset, change))
+                    elif place.before is not None and change.position != place.before:
+                        raise _another_log(partition, offset)
                 positions = reader.positions()
                 ahead = {number: max(0, ends.get(number, 0) - positions[number]) for number in changes}
                 for number, found in changes.items():
-                    self._offsets[number] = found[-1][0] + 1
-                self._room.acquire()
-                self._take(Records(changes, ahead))
+                    offset, change = found[-1]
+                    self._places[number] = Place(offset + 1, change.position)
+                if changes:
+                    self._room.acquire()
+                    self._take(Records(changes, ahead))
             now = time.monotonic()
             if now - looked_at >= _LOOK_AT_ENDS:
                 looked_at = now
                 ends = reader.ends()
+
+
+def _another_log(partition: int, offset: int) -> DeliveryError:
+    return DeliveryError(
+        "read the change log",
+        f"partition {partition}, record {offset}",
+        "it is not the record that was read there before: this is another log, or it was made anew",
+        "put back the log that delivery.state was made with; if it is lost, move the directory delivery.state away and"
+        " start: what this log holds after its snapshot is judged anew, so EMC may hear some of it again",
+    )
 
 
 def defect(operation: str, error: Exception) -> DeliveryError:

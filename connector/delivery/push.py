@@ -5,8 +5,10 @@ against the system's authorities or emc.ca_file; redirects are not followed; pro
 cookies are not kept; at most 64 KiB of an answer are read, undecoded. Order and pacing are the outbox's business.
 
 Transport: httpx over aiohttp's connections, because httpx's own pool costs several times more at tens of requests in
-flight (docs/decisions/0003-httpx-over-aiohttp.md). The body is given as a stream, whose first read tells that the
-connection stands and the request goes out: what fails before that is surely not at EMC, what fails after it may be.
+flight (docs/decisions/0003-httpx-over-aiohttp.md). The transport is asked without a client around it: what a client
+adds (redirects, cookies, proxies, passwords of .netrc) must not happen here. The body is given as a stream, whose first
+read tells that the connection stands and the request goes out: what fails before that is surely not at EMC, what fails
+after it may be.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Self
 
@@ -41,7 +42,11 @@ class Pusher:
         self._emc = emc
         self._deadline = delivery.deadline
         self._clock = clock
-        self._headers = {name: value.get_secret_value() for name, value in emc.headers.items()}
+        self._url = _url(emc.url)
+        self._headers = httpx.Headers({"User-Agent": "emc-cdc"})
+        self._headers.update({name: value.get_secret_value() for name, value in emc.headers.items()})
+        # No decoding of answers: a few compressed bytes must not become gigabytes.
+        self._headers["Accept-Encoding"] = "identity"
         context = tls_context(emc)
 
         def session() -> aiohttp.ClientSession:
@@ -50,15 +55,8 @@ class Pusher:
             )
             return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
-        self._client = httpx.AsyncClient(
-            transport=AiohttpTransport(verify=context, trust_env=False, client=session),
-            follow_redirects=False,
-            trust_env=False,
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-            timeout=httpx.Timeout(delivery.deadline, connect=delivery.connect_timeout),
-            # No decoding of answers: a few compressed bytes must not become gigabytes.
-            headers={"User-Agent": "emc-cdc", "Accept-Encoding": "identity"},
-        )
+        self._transport = AiohttpTransport(verify=context, trust_env=False, client=session)
+        self._timeout = httpx.Timeout(delivery.deadline, connect=delivery.connect_timeout).as_dict()
 
     async def __aenter__(self) -> Self:
         return self
@@ -66,33 +64,40 @@ class Pusher:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._client.aclose()
+        await self._transport.aclose()
 
     async def push(self, event: EmcEvent) -> Outcome:
         """One POST of the event."""
         encoded = encode(event, self._emc)
         body = _Body(encoded.content)
-        headers = {
-            **self._headers,
-            "Content-Type": encoded.content_type,
-            "Content-Length": str(len(encoded.content)),
-        }
+        headers = self._headers.copy()
+        headers["Content-Type"] = encoded.content_type
+        headers["Content-Length"] = str(len(encoded.content))
+        request = httpx.Request("POST", self._url, headers=headers, content=body, extensions={"timeout": self._timeout})
         try:
-            async with (
-                asyncio.timeout(self._deadline),
-                self._client.stream("POST", self._emc.url, content=body, headers=headers) as response,
-            ):
-                read = bytearray()
-                async for chunk in response.aiter_raw():
-                    read += chunk
-                    if len(read) >= _MOST_READ:
-                        break
-                answer = {name.lower(): value for name, value in response.headers.items()}
-                return of_answer(response.status_code, answer, bytes(read), self._emc, self._clock())
+            async with asyncio.timeout(self._deadline):
+                response = await self._transport.handle_async_request(request)
+                try:
+                    read = await _beginning(response)
+                finally:
+                    await response.aclose()
+            answer = {name.lower(): value for name, value in response.headers.items()}
+            return of_answer(response.status_code, answer, read, self._emc, self._clock())
         except TimeoutError:
             return of_failure("no answer within the deadline", sent=body.begun)
         except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError) as error:
             return _failure(error, body.begun)
+
+
+async def _beginning(response: httpx.Response) -> bytes:
+    """As much of the body as anybody looks at, undecoded."""
+    assert isinstance(response.stream, httpx.AsyncByteStream)
+    read = bytearray()
+    async for chunk in response.stream:
+        read += chunk
+        if len(read) >= _MOST_READ:
+            break
+    return bytes(read)
 
 
 class _Body:
@@ -116,6 +121,14 @@ def tls_context(emc: EmcSettings) -> ssl.SSLContext:
         raise DeliveryError(
             "read emc.ca_file", str(emc.ca_file), cause or str(error), "name a file of PEM certificates"
         ) from None
+
+
+def _url(text: str) -> httpx.URL:
+    """The address. DeliveryError for what the settings let through and httpx does not."""
+    try:
+        return httpx.URL(text)
+    except httpx.InvalidURL as error:
+        raise DeliveryError("use emc.url", "the configuration", str(error), "write it as https://HOST/PATH") from None
 
 
 _MEND_TLS = "check the host in emc.url, this machine's clock, and emc.ca_file if EMC's authority is not a public one"

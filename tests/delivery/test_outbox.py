@@ -208,12 +208,14 @@ def test_ids_are_never_used_twice(box: Box) -> None:
 def test_the_ledger_forgets_in_portions(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only delivered events, only old ones, a bounded number at once."""
     monkeypatch.setattr(outbox_module, "_MOST_PRUNED", 2)
-    box.owe(*(due(name, 1) for name in "abcde"))
-    for number, attempt in enumerate(box.begin()[:4]):
+    box.owe(*(due(name, 1) for name in "abcdef"))
+    attempts = box.begin()
+    for number, attempt in enumerate(attempts[:4]):
         box.outbox.delivered(attempt, 1000.0 if number < 3 else 5000.0)
+    box.outbox.park(attempts[5], "HTTP 400", "", 1000.0)
     now = 1000.0 + 90 * 86_400 + 1
     assert [box.outbox.prune(now, 90), box.outbox.prune(now, 90)] == [True, False]
-    assert [state for _, state, *_ in box.states()] == ["delivered", "sent"]
+    assert [state for _, state, *_ in box.states()] == ["delivered", "sent", "parked"]
 
 
 class Pushing(RuleBasedStateMachine):

@@ -219,6 +219,23 @@ def test_a_compressed_answer_is_not_expanded() -> None:
     assert isinstance(outcome, Reject)
 
 
+def test_configured_headers_replace_ours_in_any_case() -> None:
+    """But not what makes the request readable."""
+    given = {"user-agent": "so-tttt", "content-type": "text/plain", "ACCEPT-ENCODING": "gzip", "X-Key": "k"}
+    with Peer(answering(OK)) as peer:
+        assert push(peer.url(), headers=given) == [Delivered()]
+        head = peer.requests[0].partition(b"\r\n\r\n")[0].lower()
+    lines = [
+        line for line in head.split(b"\r\n") if line.startswith((b"user-agent", b"content-type", b"accept-e", b"x-"))
+    ]
+    assert sorted(lines) == [
+        b"accept-encoding: identity",
+        b"content-type: application/x-www-form-urlencoded; charset=utf-8",
+        b"user-agent: so-tttt",
+        b"x-key: k",
+    ]
+
+
 def test_cookies_are_not_kept() -> None:
     """Each event stands alone."""
     answer = b"HTTP/1.1 204 No Content\r\nSet-Cookie: s=1\r\n\r\n"
@@ -302,6 +319,14 @@ def test_a_server_without_tls_is_refused() -> None:
         [outcome] = push(peer.url("https"), deadline=1.0)
         assert isinstance(outcome, Retry)
         assert (outcome.ambiguous, peer.requests) == (False, [])
+
+
+@pytest.mark.parametrize("url", ["https://256.256.1.1/T", "https://emc.example/\x7f"])
+def test_an_unusable_address_is_told(url: str) -> None:
+    """Before anything is pushed; the settings let some nonsense through."""
+    with pytest.raises(DeliveryError) as caught:
+        push(url)
+    assert "https://HOST" in caught.value.mend
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no certificate"], ids=["missing", "empty", "not PEM"])

@@ -1,0 +1,143 @@
+"""Reading the log: in order, going on after it was away, and never from another log."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from delivery_story import DOSSIER, SERVICE, LoggedStory, create, dossier, service, settings_in
+
+from connector.change.decoding import ChangeDecoder
+from connector.change.position import Position
+from connector.delivery.intake import Failed, Intake, Place, Records, Trouble
+from connector.errors import LogUnavailable
+from connector.log.contract import Durability, Record
+from connector.log.embedded import EmbeddedReader
+from connector.settings import Settings
+
+START = {0: Place(0, None), 1: Place(0, None)}
+
+
+@pytest.fixture
+def connector(tmp_path: Path) -> Settings:
+    return settings_in(tmp_path, "http://127.0.0.1:9/T")
+
+
+@pytest.fixture
+def log(connector: Settings) -> Iterator[LoggedStory]:
+    log = LoggedStory(connector)
+    yield log
+    log.close()
+
+
+class Reading:
+    """An intake and what it handed over."""
+
+    def __init__(self, connector: Settings, places: Mapping[int, Place], flaky: bool = False) -> None:
+        assert connector.log.embedded is not None
+        reader = EmbeddedReader(connector.log.embedded.path)
+        self._reader = Flaky(reader) if flaky else reader
+        self.taken: queue.SimpleQueue[Records | Trouble | Failed] = queue.SimpleQueue()
+        self._intake = Intake(self._reader, places, self.taken.put)
+        self._intake.start()
+
+    def next(self) -> Records | Trouble | Failed:
+        item = self.taken.get(timeout=30)
+        if isinstance(item, Records):
+            self._intake.taken()
+        return item
+
+    def offsets(self, count: int) -> dict[int, list[int]]:
+        """The offsets of the next `count` records, by partition."""
+        found: dict[int, list[int]] = {0: [], 1: []}
+        while sum(map(len, found.values())) < count:
+            item = self.next()
+            if isinstance(item, Records):
+                for partition, changes in item.changes.items():
+                    found[partition] += [offset for offset, _ in changes]
+            else:
+                assert isinstance(item, Trouble), item
+        return found
+
+    def close(self) -> None:
+        self._intake.stop()
+        self._reader.close()
+
+
+class Flaky:
+    """A reader over a real log that is away every second time it is asked for records."""
+
+    durability = Durability(True, "")
+
+    def __init__(self, reader: EmbeddedReader) -> None:
+        self._reader = reader
+        self.partitions = reader.partitions
+        self._asked = 0
+        self.assign, self.ends, self.positions = reader.assign, reader.ends, reader.positions
+        self.schema, self.close = reader.schema, reader.close
+
+    def poll(self, timeout: float, limit: int) -> list[Record]:
+        self._asked += 1
+        if self._asked % 2 == 0:
+            raise LogUnavailable("read the log", "a broker", "gone", "bring it back")
+        return self._reader.poll(timeout, 4)
+
+
+def fill(log: LoggedStory) -> dict[int, list[int]]:
+    """Twelve records in two partitions; their offsets."""
+    log.snapshot((SERVICE, service(1)))
+    for number in range(1, 7):
+        log.transaction(create(DOSSIER, dossier(number)))
+    placed = [log.partition_of(number) for number in range(1, 7)]
+    return {partition: list(range(3 + placed.count(partition))) for partition in (0, 1)}
+
+
+def place_at(connector: Settings, partition: int, offset: int) -> Place:
+    """The place a fold is at that has read up to this offset."""
+    assert connector.log.embedded is not None
+    reader = EmbeddedReader(connector.log.embedded.path)
+    reader.assign({partition: offset - 1})
+    record = reader.poll(1.0, 1)[0]
+    position = ChangeDecoder(reader.schema).decode(record.key, record.value).position
+    reader.close()
+    return Place(offset, position)
+
+
+def test_everything_is_read_in_order(connector: Settings, log: LoggedStory) -> None:
+    """Each partition from its beginning, decoded."""
+    expected = fill(log)
+    reading = Reading(connector, START)
+    assert reading.offsets(12) == expected
+    reading.close()
+
+
+def test_a_log_that_was_away_is_read_on(connector: Settings, log: LoggedStory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left out or read twice, and each time is told."""
+    monkeypatch.setattr("connector.delivery.intake._PAUSE", 0.001)
+    expected = fill(log)
+    reading = Reading(connector, START, flaky=True)
+    assert reading.offsets(12) == expected
+    reading.close()
+
+
+def test_reading_goes_on_after_the_last_record(connector: Settings, log: LoggedStory) -> None:
+    """The one before it is looked at again, not handed over."""
+    expected = fill(log)
+    reading = Reading(connector, {0: place_at(connector, 0, 4), 1: place_at(connector, 1, 3)})
+    found = reading.offsets(12 - 7)
+    assert found == {0: expected[0][4:], 1: expected[1][3:]}
+    reading.close()
+
+
+def test_a_log_that_was_made_anew_is_refused(connector: Settings, log: LoggedStory) -> None:
+    """It is longer than ours was, so its offsets fit; what stands before ours does not."""
+    fill(log)
+    reading = Reading(connector, {0: place_at(connector, 0, 3), 1: Place(2, Position(1, 0x999, 0))})
+    item = reading.next()
+    while isinstance(item, Records):
+        item = reading.next()
+    assert isinstance(item, Failed)
+    assert "another log" in item.error.cause
+    reading.close()
