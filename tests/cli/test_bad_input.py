@@ -19,6 +19,9 @@ from plugins.postgres import Database
 from connector.demo.postgres import PostgresServer, wheel_bin_dir
 from connector.preflight.identifier import quote
 
+# What the commands say does not depend on the server's version; starting a command is what takes time.
+pytestmark = pytest.mark.heavy
+
 SECRET = "mat-khau-khong-duoc-in"
 PRESET = {"extends": "preset:one-stop-generic", "SiteId": 327}
 Change = Callable[[dict[str, Any]], None]
