@@ -1,4 +1,4 @@
-"""A small one-stop database told as source transactions: changes for a fold, or records of a real embedded log."""
+"""A small one-stop database told as source transactions: changes for a fold, or records of a real log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from connector.change.record import SNAPSHOT_BEGIN, SNAPSHOT_END, Change, Op, Ro
 from connector.change.selection import Role
 from connector.change.shape import Column, Shape
 from connector.log.contract import Entry
-from connector.log.embedded import EmbeddedWriter
+from connector.log.opening import open_writer
 from connector.mapping.compile import compile_text
 from connector.mapping.plan import Plan
 from connector.settings import Settings
@@ -182,15 +182,14 @@ class Story:
 
 
 class LoggedStory:
-    """A story that is written to the embedded log of `settings`, as capture would partition it."""
+    """A story that is written to the log of `settings`, as capture would partition it."""
 
     def __init__(self, settings: Settings) -> None:
-        assert settings.log.embedded is not None
         self.story = Story()
         self._name = settings.name
         self._partitions = settings.log.partitions
         self._partition_of = partitioner(settings.log.partitions)
-        self._writer = EmbeddedWriter(settings.log.embedded.path, settings.log.partitions)
+        self._writer = open_writer(settings)
         self._writer.open()
         self._encoders: dict[str, Encoder] = {}
         self._roles = {table.full_name: table.role for table in plan().selection.tables}

@@ -7,14 +7,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from delivery_story import DOSSIER, SERVICE, LoggedStory, create, dossier, service, settings_in
+from delivery_story import DOSSIER, SERVICE, LoggedStory, create, dossier, service, settings_in, update
+from plugins.kafka import KafkaBroker
 
 from connector.change.decoding import ChangeDecoder
 from connector.change.position import Position
 from connector.delivery.intake import Failed, Intake, Place, Records, Trouble
 from connector.errors import LogUnavailable
-from connector.log.contract import Durability, Record
-from connector.log.embedded import EmbeddedReader
+from connector.log.contract import Durability, LogReader, Record
+from connector.log.opening import open_reader
 from connector.settings import Settings
 
 START = {0: Place(0, None), 1: Place(0, None)}
@@ -36,8 +37,7 @@ class Reading:
     """An intake and what it handed over."""
 
     def __init__(self, connector: Settings, places: Mapping[int, Place], flaky: bool = False) -> None:
-        assert connector.log.embedded is not None
-        reader = EmbeddedReader(connector.log.embedded.path)
+        reader = open_reader(connector)
         self._reader = Flaky(reader) if flaky else reader
         self.taken: queue.SimpleQueue[Records | Trouble | Failed] = queue.SimpleQueue()
         self._intake = Intake(self._reader, places, self.taken.put)
@@ -61,6 +61,11 @@ class Reading:
                 assert isinstance(item, Trouble), item
         return found
 
+    @property
+    def places(self) -> dict[int, Place]:
+        """Where a fold would be that has taken everything so far."""
+        return dict(self._intake._places)
+
     def close(self) -> None:
         self._intake.stop()
         self._reader.close()
@@ -71,7 +76,7 @@ class Flaky:
 
     durability = Durability(True, "")
 
-    def __init__(self, reader: EmbeddedReader) -> None:
+    def __init__(self, reader: LogReader) -> None:
         self._reader = reader
         self.partitions = reader.partitions
         self._asked = 0
@@ -95,9 +100,8 @@ def fill(log: LoggedStory) -> dict[int, list[int]]:
 
 
 def place_at(connector: Settings, partition: int, offset: int) -> Place:
-    """The place a fold is at that has read up to this offset."""
-    assert connector.log.embedded is not None
-    reader = EmbeddedReader(connector.log.embedded.path)
+    """The place of a fold that has read an embedded log up to this offset."""
+    reader = open_reader(connector)
     reader.assign({partition: offset - 1})
     record = reader.poll(1.0, 1)[0]
     position = ChangeDecoder(reader.schema).decode(record.key, record.value).position
@@ -141,3 +145,28 @@ def test_a_log_that_was_made_anew_is_refused(connector: Settings, log: LoggedSto
     assert isinstance(item, Failed)
     assert "another log" in item.error.cause
     reading.close()
+
+
+def test_a_log_in_kafka_is_read_on(tmp_path: Path, kafka: KafkaBroker) -> None:
+    """Its offsets have gaps where transactions were committed; nothing is left out, read twice or mistaken."""
+    settings = settings_in(tmp_path, "http://127.0.0.1:9/T").model_dump()
+    brokers = {"brokers": kafka.bootstrap, "replication_factor": 1, "min_insync_replicas": 1}
+    settings |= {"name": "intake-test", "log": {"kafka": brokers, "partitions": 2}}
+    connector = Settings.model_validate(settings)
+    log = LoggedStory(connector)
+    fill(log)
+    reading = Reading(connector, START)
+    first = reading.offsets(12)
+    reading.close()
+    log.transaction(update(DOSSIER, dossier(1, "dang_xu_ly")), update(SERVICE, service(1)))
+    again = Reading(connector, reading.places)
+    second = again.offsets(3)
+    again.close()
+    for partition in (0, 1):
+        assert second[partition][0] > first[partition][-1] + 1
+    assert sorted(map(len, second.values())) == [1, 2]
+    foreign = {number: Place(place.offset, Position(1, 1, 1)) for number, place in reading.places.items()}
+    refused = Reading(connector, foreign)
+    assert isinstance(refused.next(), Failed)
+    refused.close()
+    log.close()
