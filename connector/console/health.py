@@ -62,7 +62,7 @@ class Health:
         if self._fatal is not None:
             found.append(Trouble("stopped", self._fatal))
         if self._disconnected is not None:
-            found.append(Trouble("disconnected", f"PostgreSQL: {self._disconnected}"))
+            found.append(Trouble("disconnected", self._disconnected))
         found += [
             Trouble("stalled", f"partition {partition}: nothing folded for {now - since:.0f} s")
             for partition, (_, since) in sorted(self._behind.items())

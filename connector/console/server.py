@@ -8,6 +8,7 @@ listens where `console.listen` says, by default to this machine only.
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import threading
 from collections.abc import Generator
@@ -55,12 +56,14 @@ class ConsoleServer:
         host = host.strip("[]") or "127.0.0.1"
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
+            if int(port) > 65535:
+                raise OSError(errno.EINVAL, "there is no such port")
             listening = socket.create_server((host, int(port)), family=family)
-        except (OSError, OverflowError) as error:
+        except OSError as error:
             raise ConnectorError(
                 "serve the console",
                 self._listen,
-                error.strerror or str(error) if isinstance(error, OSError) else "there is no such port",
+                error.strerror or str(error),
                 "set console.listen to a free address (port 0 takes a free one), or `console: null` for none",
             ) from None
         # asyncio sets it only on sockets it made itself; without it an answer waits 40 ms for the client's ACK.
