@@ -227,9 +227,13 @@ class Attached:
         program = Path(__file__).with_name("capture_process.py")
         command = [sys.executable, str(program), json.dumps(self.written(**source)), str(crash_after)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            # Whoever reads its lines must not wait for ever.
+            deadline = threading.Timer(2 * PATIENCE, process.kill)
+            deadline.start()
             try:
                 yield process
             finally:
+                deadline.cancel()
                 process.kill()
 
     # -- what there is -----------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from random import Random
 from attached_source import Attached, until
 
 from connector.errors import LogError
+from connector.log.contract import LogWriter
 
 STATEMENTS = (
     """UPDATE "mot cua"."Hồ sơ" SET trang_thai = 's' || %(n)s WHERE id = %(id)s""",
@@ -99,16 +100,17 @@ def test_an_old_transaction_does_not_leave_a_slot_behind(attached: Attached) -> 
 
 def test_a_snapshot_that_fails_leaves_no_slot_behind(attached: Attached) -> None:
     """A log that refuses while the slot is there already: the slot goes, because it would hold WAL for nobody."""
-    log = attached.directory / "log.sqlite"
-    log.write_bytes(b"not a log" * 1000)
-    running = attached.start()
+
+    def refuse() -> LogWriter:
+        raise LogError("open the change log", "the log", "it refuses", "let it")
+
+    running = attached.start(writer=refuse)
     try:
         until(lambda: running.failure is not None, "capture gives up")
     finally:
         running.end()
     assert isinstance(running.failure, LogError)
     assert attached.slot("slot_name") is None
-    log.unlink()
     with attached.capturing():
         pass
     attached.assert_exact()
