@@ -84,5 +84,5 @@ def _show(findings: Sequence[Finding]) -> None:
                 console.print(f"            {escape(line)}")
     counts = Counter(finding.severity for finding in findings)
     console.print(
-        f"\n{counts[Severity.ERROR]} errors, {counts[Severity.WARNING]} warnings, {counts[Severity.OK]} in order"
+        f"\nerrors: {counts[Severity.ERROR]}, warnings: {counts[Severity.WARNING]}, in order: {counts[Severity.OK]}"
     )

@@ -104,9 +104,10 @@ def _script(statements: list[Statement], *, applied: bool) -> str:
         return "-- Nothing is left to be done; emc-cdc check tells more.\n"
     parts = []
     for (who, role), group in groupby(statements, key=lambda one: (one.who, one.role)):
-        runner = f"the tables' owner ({role})" if who == "owner" else "a superuser (DBA)"
+        runner = f"the tables' owner ({' '.join(role.split())})" if who == "owner" else "a superuser (DBA)"
         verb = "Done by" if applied and who == "owner" else "To be run by"
         lines = [f"-- {verb} {runner}:"]
-        lines += [f"{statement.sql}  -- {statement.why}" for statement in group]
+        # A name may hold a line end, which must not end the comment: what follows would be run.
+        lines += [f"{statement.sql}  -- {' '.join(statement.why.split())}" for statement in group]
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"

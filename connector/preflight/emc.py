@@ -34,9 +34,10 @@ def check_emc(settings: EmcSettings, now: datetime, timeout: float = 5.0) -> lis
     """Whether EMC can be reached, and its certificate be trusted. now: with time zone; timeout: seconds per step."""
     parts = urlsplit(settings.url)
     host, secure = parts.hostname or "", parts.scheme == "https"
-    where = f"{host}:{parts.port or (443 if secure else 80)}"
+    port = parts.port or (443 if secure else 80)
+    where = f"{host}:{port}"
     try:
-        addresses = _resolve(host, parts.port or (443 if secure else 80), timeout)
+        addresses = _resolve(host, port, timeout)
     except (OSError, UnicodeError, TimeoutError) as error:
         cause = error.strerror if isinstance(error, OSError) and error.strerror else "no answer from the name server"
         mend = (f"correct the host in emc.url, or this machine's DNS (try: getent hosts {host})",)
@@ -45,7 +46,7 @@ def check_emc(settings: EmcSettings, now: datetime, timeout: float = 5.0) -> lis
         plain = _connect(addresses, timeout)
     except OSError as error:
         mend = (
-            f"let this machine reach {where} (firewall, route; try: curl -v {settings.url});"
+            f"let this machine reach {where} (firewall, route; try: nc -vz {host} {port});"
             " until then events wait in the outbox, none is lost",
         )
         return [_error("EMC-C1", f"{where} cannot be reached: {error.strerror or error}", mend)]

@@ -50,7 +50,7 @@ def _generated(finding: Finding) -> bool:
 def _dba(found: Survey) -> list[Statement]:
     role, statements = found.role, []
     if found.server.wal_level != "logical":
-        why = f"changes become decodable {RESTART.removeprefix('-- ')}"
+        why = f"so that changes can be decoded; {RESTART.removeprefix('-- ')}"
         statements.append(("ALTER SYSTEM SET wal_level = 'logical';", why))
     if not role.exists:
         sql = f"CREATE ROLE {quote(role.name)} LOGIN REPLICATION;"

@@ -1,0 +1,168 @@
+"""`emc-cdc check` and `emc-cdc setup` as their users meet them, on the demo's legacy schema."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import yaml
+from attached_database import Attached
+from plugins.postgres import Database
+from typer.testing import CliRunner
+
+from connector.cli import app
+from connector.errors import SourceError
+
+# What the commands say does not depend on the server's version.
+pytestmark = pytest.mark.heavy
+
+
+class Commands:
+    """The two commands, a configuration that suits them, and an EMC that takes connections."""
+
+    def __init__(self, attached: Attached, directory: Path, emc: socket.socket) -> None:
+        self.attached = attached
+        self.config = directory / "emc-cdc.yml"
+        self.settings: dict[str, Any] = {
+            "name": "mot-cua",
+            "source": {"dsn": attached.server.dsn("emc_cdc", attached.database), "data": str(directory / "capture")},
+            "log": {"embedded": {"path": str(directory / "log.sqlite")}},
+            "mapping": {"extends": "preset:one-stop-generic", "SiteId": 327},
+            "emc": {"url": f"http://127.0.0.1:{emc.getsockname()[1]}/TrackingMCDT"},
+            "delivery": {"state": str(directory / "state")},
+        }
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        """Exit code and standard output; a ConnectorError is raised, for `connector.cli.main` to print."""
+        self.config.write_text(yaml.safe_dump(self.settings), encoding="utf-8")
+        done = CliRunner().invoke(app, [*arguments, "--config", str(self.config)], env={"EMC_CDC_OWNER_DSN": None})
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return done.exit_code, done.stdout
+
+    @property
+    def owner_dsn(self) -> str:
+        return self.attached.server.dsn("owner", self.attached.database)
+
+
+@pytest.fixture
+def commands(database: Database, tmp_path: Path) -> Iterator[Commands]:
+    """The legacy application's tables, and nothing of ours."""
+    attached = Attached(database.server, database.name)
+    attached.by_dba("ALTER SYSTEM SET max_slot_wal_keep_size = '2GB';\nSELECT pg_reload_conf()")
+    schema = resources.files("connector.demo.legacy").joinpath("schema.sql").read_text(encoding="utf-8")
+    with psycopg.connect(attached.server.dsn("owner", database.name)) as connection:
+        connection.execute(schema.encode())
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as emc:
+        yield Commands(attached, tmp_path, emc)
+
+
+def test_from_nothing_to_ready(commands: Commands) -> None:
+    """check names what is missing, setup's script is run as it was printed, and check has no error any more."""
+    code, said = commands.run("check")
+    assert code == 1
+    assert 'CREATE PUBLICATION "emc_cdc_mot_cua"' in said
+    code, script = commands.run("setup")
+    assert code == 0
+    assert "-- To be run by the tables' owner (owner):" in script
+    with psycopg.connect(commands.owner_dsn) as connection:
+        connection.execute(script.encode())
+    code, said = commands.run("check")
+    assert code == 0
+    assert "errors: 0, warnings: 0" in said
+    assert commands.run("setup") == (0, "-- Nothing is left to be done; emc-cdc check tells more.\n")
+
+
+def test_apply_does_what_it_prints(commands: Commands) -> None:
+    """--apply runs the owner's part over --owner-dsn, and may be run again."""
+    code, said = commands.run("setup", "--apply", "--owner-dsn", commands.owner_dsn)
+    assert code == 0
+    assert said.startswith("-- Done by the tables' owner (owner):")
+    assert commands.run("check")[0] == 0
+    assert commands.run("setup", "--apply", "--owner-dsn", commands.owner_dsn)[0] == 0
+
+
+def test_apply_is_all_or_nothing(commands: Commands) -> None:
+    """When one statement fails, none of them has happened."""
+    attached = commands.attached
+    attached.by_dba("ALTER TABLE motcua.don_vi OWNER TO postgres")
+    attached.by_dba("GRANT ALL ON SCHEMA motcua TO PUBLIC")
+    with pytest.raises(SourceError) as refused:
+        commands.run("setup", "--apply", "--owner-dsn", commands.owner_dsn)
+    assert refused.value.mend == "run it as postgres; nothing was changed"
+    granted = attached.by_dba("SELECT count(*) FROM information_schema.column_privileges WHERE grantee = 'emc_cdc'")
+    assert granted == [(0,)]
+
+
+def test_apply_needs_the_owner(commands: Commands) -> None:
+    """Without the owner's connection nothing is applied; one that fails is told by its own name, without password."""
+    with pytest.raises(SourceError) as refused:
+        commands.run("setup", "--apply")
+    assert refused.value.subject == "--owner-dsn"
+    with pytest.raises(SourceError) as refused:
+        commands.run("setup", "--owner-dsn", commands.owner_dsn.replace("owner", "khong_co") + " password=bi-mat")
+    assert (refused.value.subject, refused.value.mend) == ("--owner-dsn", "check dbname and user in --owner-dsn")
+    assert "bi-mat" not in refused.value.cause
+
+
+def test_a_runtime_role_that_is_yet_to_come(commands: Commands) -> None:
+    """Setup says how to go on when the runtime role cannot connect, and shows all as the owner sees it."""
+    commands.settings["source"]["dsn"] = commands.settings["source"]["dsn"].replace("emc_cdc", "sap_co")
+    with pytest.raises(SourceError) as refused:
+        commands.run("setup")
+    assert 'CREATE ROLE "sap_co" LOGIN REPLICATION;' in refused.value.mend
+    code, script = commands.run("setup", "--owner-dsn", commands.owner_dsn)
+    assert code == 0
+    assert script.startswith('-- To be run by a superuser (DBA):\nCREATE ROLE "sap_co" LOGIN REPLICATION;')
+
+
+def test_a_name_cannot_slip_a_statement_in(commands: Commands) -> None:
+    """A line end in the name of a table stays inside quotes and comments of the printed script."""
+    commands.run("setup", "--apply", "--owner-dsn", commands.owner_dsn)
+    evil = "x\nDROP SCHEMA motcua CASCADE; --"
+    with psycopg.connect(commands.attached.server.dsn("postgres", commands.attached.database)) as connection:
+        connection.execute(f'CREATE TABLE public."{evil}" (a int)'.encode())
+        connection.execute(f'ALTER PUBLICATION emc_cdc_mot_cua ADD TABLE public."{evil}"'.encode())
+    _, script = commands.run("setup")
+    with psycopg.connect(commands.attached.server.dsn("postgres", commands.attached.database)) as connection:
+        connection.execute(script.encode())
+        assert connection.execute("SELECT to_regclass('motcua.ho_so') IS NOT NULL").fetchall() == [(True,)]
+    assert commands.run("check")[0] == 0
+
+
+def test_json_for_programs(commands: Commands) -> None:
+    """--json prints one document with the same content, and the same exit code."""
+    code, said = commands.run("check", "--json")
+    found = json.loads(said)
+    assert (code, found["ok"]) == (1, False)
+    by_check = {one["check"]: one for one in found["findings"]}
+    assert set(by_check["PG-20"]) == {"check", "severity", "subject", "what", "mend", "who"}
+    assert (by_check["PG-20"]["severity"], by_check["PG-20"]["who"]) == ("error", "owner")
+    code, said = commands.run("setup", "--json")
+    statements = json.loads(said)
+    assert (code, set(statements[0])) == (0, {"sql", "who", "role", "why"})
+
+
+def test_a_missing_column_is_told_once_with_its_line(commands: Commands) -> None:
+    """What the mapping names and the database has not is one finding, at its place in the YAML."""
+    commands.attached.by_owner("ALTER TABLE motcua.thu_tuc RENAME ten TO ten_goi")
+    _, said = commands.run("check", "--json")
+    told = [one for one in json.loads(said)["findings"] if "no column" in one["what"] or "no such" in one["what"]]
+    assert [one["check"] for one in told] == ["MAP-01"]
+    assert told[0]["subject"].count(":") >= 2
+
+
+def test_a_database_that_cannot_be_reached(commands: Commands) -> None:
+    """check goes on with the log and EMC, and ends with 1."""
+    commands.settings["source"]["dsn"] = "host=127.0.0.1 port=1 user=emc_cdc dbname=x"
+    code, said = commands.run("check", "--json")
+    assert code == 1
+    assert [one["check"] for one in json.loads(said)["findings"]] == [
+        "PG-01", "LOG-01", "LOG-02", "LOG-03", "DIR-01", "DIR-01", "EMC-C1", "EMC-C2",
+    ]  # fmt: skip
