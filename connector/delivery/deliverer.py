@@ -1,9 +1,9 @@
 """Deliver: the log's records in, accepted events out.
 
 Three threads, each with one thing of its own: the intake has the log, the dispatch has the network, the owner (the
-caller's thread) has the state files. The owner works in steps: everything that has arrived (records, answers) is folded
-and recorded, pushes are begun, and one commit per partition makes all of it durable before a request goes out. So an
-attempt is on disk before it is sent, and a burst costs one sync.
+caller's thread) has the state files. The owner works in steps: one poll of records is folded, every answer that has
+arrived is recorded, pushes are begun, and one commit per partition makes all of it durable before a request goes out.
+So an attempt is on disk before it is sent, and a burst costs one sync.
 
 Invariants: `run` returns when `stop` is set and everything in flight has been answered and recorded, or raises the
 ConnectorError that ended it, after the same; memory is bounded by the queue between intake and owner, by
@@ -16,6 +16,7 @@ from __future__ import annotations
 import queue
 import random
 import threading
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
@@ -57,6 +58,8 @@ class Deliverer:
         url = urlsplit(settings.emc.url)
         self._emc = f"{url.scheme}://{url.hostname}{url.path}"  # without a password or token that may stand in it
         self._inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
+        self._polls: deque[Records] = deque()
+        self._answers: list[Item] = []
         self._breaker = Breaker(settings.delivery.retry)
         self._in_flight = 0
         self._partitions: list[Partition] = []
@@ -105,7 +108,7 @@ class Deliverer:
 
     def _step(self, intake: Intake, dispatch: Dispatch, last: bool) -> None:
         """`last`: nothing is begun any more, only what is in flight is waited for."""
-        for item in self._arrived(last):
+        for item in self._due(last):
             match item:
                 case Records():
                     intake.taken()
@@ -138,18 +141,28 @@ class Deliverer:
             more = [partition.prune(now, days) for partition in self._partitions if not partition.blocked]
             self._prune_at = steady + (_IDLE if any(more) else _PRUNE_EVERY)
 
-    def _arrived(self, last: bool) -> list[Item]:
-        """Everything that has arrived; waits for the first, but not past the moment when something may be begun."""
-        wait = _IDLE if last else self._patience()
+    def _due(self, last: bool) -> list[Item]:
+        """What this step deals with: every answer that has arrived, and one poll of records.
+
+        So a backlog of records does not keep answers waiting, nor pushes that could be begun.
+        """
+        self._gather(0.0 if self._polls else _IDLE if last else self._patience())
+        answers: list[Item] = list(self._answers)
+        self._answers.clear()
+        return [*answers, self._polls.popleft()] if self._polls else answers
+
+    def _gather(self, wait: float) -> None:
+        """Take what has arrived; waits for the first so many seconds."""
         try:
-            items = [self._inbox.get(timeout=wait)]
+            item = self._inbox.get(timeout=wait) if wait else self._inbox.get_nowait()
+            while True:
+                if isinstance(item, Records):
+                    self._polls.append(item)
+                else:
+                    self._answers.append(item)
+                item = self._inbox.get_nowait()
         except queue.Empty:
-            return []
-        while True:
-            try:
-                items.append(self._inbox.get_nowait())
-            except queue.Empty:
-                return items
+            return
 
     def _patience(self) -> float:
         """Seconds until a push may be begun, if nothing arrives meanwhile."""

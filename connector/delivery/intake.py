@@ -21,9 +21,9 @@ from connector.change.record import Change
 from connector.errors import ConnectorError, DeliveryError, retryable
 from connector.log.contract import LogReader
 
-_LIMIT = 2000
-"""Records in one poll."""
-_QUEUED = 4
+_LIMIT = 500
+"""Records in one poll: some hundredths of a second of folding, which is how long an answer waits meanwhile."""
+_QUEUED = 8
 """Polls that may wait to be folded."""
 _LOOK_AT_ENDS = 1.0
 """Seconds between two questions for the log's ends, which Kafka's brokers answer over the network."""
