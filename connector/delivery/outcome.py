@@ -140,7 +140,7 @@ def _retry_after(value: str | None, now: float) -> float | None:
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
         wait = (moment - datetime.fromtimestamp(now, UTC)).total_seconds()
-    except (ValueError, OverflowError, TypeError, IndexError):
+    except (ValueError, OverflowError):
         return None
     return min(max(wait, 0.0), LONGEST_RETRY_AFTER)
 

@@ -131,6 +131,23 @@ def test_a_fault_that_passes_loses_nothing(
     assert run.of(DossierParked) == []
 
 
+def test_emc_s_own_pause_is_everybody_s(
+    tmp_path: Path, simulator: RunningSimulator, client: httpx.Client, before: int
+) -> None:
+    """After a 429 nobody is pushed before the time EMC named, also not a dossier that EMC said nothing of."""
+    settings = settings_in(tmp_path, simulator.api, max_in_flight=1)
+    log = LoggedStory(settings)
+    log.snapshot((SERVICE, service(1)))
+    simulator.set_faults(client, {"kind": "status", "status": 429, "retry_after": 1, "count": 1})
+    with delivering(settings) as run:
+        lives(log, 1, 2, 3)
+        run.until(lambda: len(answers(run, "delivered")) == 9)
+    log.close()
+    first, second = simulator.received(client, before)[:2]
+    assert first["verdict"] != "accepted"
+    assert second["at"] - first["at"] >= 1.0
+
+
 def test_a_redirect_is_never_followed(
     settings: Settings, log: LoggedStory, simulator: RunningSimulator, client: httpx.Client, before: int
 ) -> None:

@@ -113,6 +113,17 @@ def test_a_huge_transaction_is_not_held_in_memory(run: FoldRun, story: Story, mo
     assert run.statuses == {code(n): [1, 2] for n in range(1, 101)}
 
 
+def test_the_last_record_that_was_read_is_known_again(run: FoldRun, story: Story) -> None:
+    """Also one that changed nothing: by its position the intake tells this log from another."""
+    first = story.transaction(create(SERVICE, service(1)))
+    second = story.transaction(create(DOSSIER, dossier(1)))
+    assert run.partition.fold.seen is None
+    run.poll([*first, *second, *first])
+    assert run.restart() == 3
+    assert run.partition.fold.seen == first[-1].position
+    assert run.partition.fold.position == second[-1].position
+
+
 def test_a_lost_end_mark_ends_with_the_next_transaction(run: FoldRun, story: Story) -> None:
     """Compaction may have taken the record with the mark; a later one always follows then."""
     run.poll(story.transaction(create(SERVICE, service(1))))

@@ -126,6 +126,7 @@ def test_no_answer(sent: bool) -> None:
     st.sampled_from([PLAIN, JSON_FAILURE]),
 )
 @example(503, {"retry-after": "Mon, 1 Jan 0000 00:00:00 -9999"}, b"", PLAIN)
+@example(503, {"retry-after": "Mon, 1 Jan 99999999999999999999 00:00:00 GMT"}, b"", PLAIN)
 @example(503, {"retry-after": "Mon, 31 Dec 9999 23:59:59 -2359"}, b"", PLAIN)
 def test_every_answer_has_a_meaning(status: int, headers: dict[str, str], body: bytes, settings: Any) -> None:
     """Whatever EMC answers, nothing is raised and no wait is endless."""
