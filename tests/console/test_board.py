@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import threading
 
 import pytest
@@ -84,6 +85,7 @@ def test_rules_of_health(board: Board, clock: Clock) -> None:
     board.observe(SourceConnected(150000, "s", 1))
     board.observe(folded(40, 44))
     clock.now += 60.0
+    board.observe(folded(40, 44))
     assert board.troubles() == []
     clock.now += 1.0
     assert [one.text for one in board.troubles()] == ["stalled: partition 1: nothing folded for 61 s"]
@@ -191,6 +193,14 @@ def test_a_rate_is_what_came_in_ten_seconds(events: list[tuple[float, int]]) -> 
     times = [sum(step for step, _ in events[: number + 1]) for number in range(len(events))]
     recent = sum(count for at, (_, count) in zip(times, events, strict=True) if int(now) - int(at) < 10)
     assert rate.per_second(now) == round(recent / 10, 1)
+
+
+def test_a_rate_that_nobody_reads_stays_small() -> None:
+    """A day of changes leaves no more behind than ten seconds of them."""
+    rate = Rate()
+    for second in range(86_400):
+        rate.add(1, float(second))
+    assert len(pickle.dumps(rate)) < 1000
 
 
 def test_many_threads(board: Board) -> None:

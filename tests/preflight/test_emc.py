@@ -153,6 +153,18 @@ def test_nobody_there() -> None:
     assert "khong-co.invalid has no address" in found.what
 
 
+def test_a_name_server_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's resolver has no timeout: what hangs there is left behind, and told."""
+    over = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: over.wait(60) and [])
+    try:
+        found = looked_at("https://emc.example/TrackingMCDT", timeout=0.1)
+    finally:
+        over.set()
+    assert (found.check, found.severity) == ("EMC-C1", Severity.ERROR)
+    assert "no answer from the name server" in found.what
+
+
 def test_a_simulator_without_tls_is_noted() -> None:
     """Plain HTTP on loopback is allowed, and noted."""
     with peer(None) as emc:

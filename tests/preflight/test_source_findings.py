@@ -189,6 +189,15 @@ def test_the_application_goes_on_after_the_mend_of_a_missing_key(attached: Attac
     attached.by_owner(statement)
 
 
+def test_included_columns_are_no_key(attached: Attached) -> None:
+    """A primary key that carries other columns along is still a key of one column."""
+    attached.by_owner(
+        "ALTER TABLE motcua.ho_so DROP CONSTRAINT ho_so_pkey;\n"
+        "ALTER TABLE motcua.ho_so ADD PRIMARY KEY (id) INCLUDE (ma, ghi_chu)"
+    )
+    assert attached.findings() == []
+
+
 def test_a_view_is_refused(attached: Attached) -> None:
     """A view that the mapping names is told apart from a table that is not there."""
     attached.by_owner("CREATE VIEW motcua.xem AS SELECT * FROM motcua.thu_tuc")
