@@ -135,11 +135,13 @@ class Board:
             "mend": fault.mend,
             "fatal": fault.fatal,
         }
-        if self._faults and all(self._faults[0][name] == value for name, value in told.items()):
-            # The same again, as while something is away: one entry that counts.
-            self._faults[0] |= {"at": now, "count": self._faults[0]["count"] + 1}
-        else:
+        # The same again, as while something is away, is one entry that counts and comes to the front.
+        known = next((one for one in self._faults if all(one[name] == value for name, value in told.items())), None)
+        if known is None:
             self._faults.appendleft({**told, "at": now, "first_at": now, "count": 1})
+        else:
+            self._faults.remove(known)
+            self._faults.appendleft({**known, "at": now, "count": known["count"] + 1})
 
     def _partition(self, number: int) -> dict[str, Any]:
         return self._partitions.setdefault(

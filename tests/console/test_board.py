@@ -126,14 +126,15 @@ def test_a_dossier_that_is_delivered_is_parked_no_more(board: Board) -> None:
 
 
 def test_the_same_fault_is_one_entry(board: Board, clock: Clock) -> None:
-    """A fault that comes again and again counts up; another one is a new entry, the newest first."""
+    """A fault that comes again and again counts up, also between others; what came last stands first."""
     for _ in range(5):
         clock.now += 2.0
         board.observe(fault())
-    board.observe(fault("timeout"))
+        board.observe(fault("timeout"))
+    board.observe(fault())
     newest, older = board.snapshot()["faults"]
-    assert (newest["cause"], newest["count"]) == ("timeout", 1)
-    assert (older["count"], older["at"] - older["first_at"]) == (5, 8.0)
+    assert (newest["cause"], newest["count"], newest["at"] - newest["first_at"]) == ("Connection refused", 6, 8.0)
+    assert (older["cause"], older["count"]) == ("timeout", 5)
 
 
 def test_memory_is_bounded(board: Board, clock: Clock) -> None:
