@@ -55,7 +55,7 @@ def check_directories(settings: Settings) -> list[Finding]:
 def _brokers(settings: KafkaSettings) -> Finding:
     subject, wanted = "log.kafka", settings.replication_factor
     try:
-        brokers = Topics(Cluster(settings, Patience())).brokers()
+        brokers = Topics(Cluster(settings, Patience(connect=5.0))).brokers()
     except LogError as error:
         return Finding("LOG-01", Severity.ERROR, error.subject, error.cause, (error.mend,), "operator")
     reached = f"{brokers} broker{'' if brokers == 1 else 's'} reached at {settings.brokers}"
