@@ -6,7 +6,7 @@ sub)`; the last of a transaction in each partition is marked. What a partition a
 tail) is not made again. Pure but for the keyed index and `register`, which it is given; time is given as a function.
 
 This is the hot path: one row is one pass of generated code and one join, without objects. The readable equal is
-`decode.messages.parse` with `change.encoding.Encoder`; tests/source/test_assembler.py holds them together.
+`decode.messages.parse` with `change.encoding.Encoder`; test_transcoder.py (rows) and test_changes.py hold them to it.
 """
 
 from __future__ import annotations
