@@ -8,6 +8,7 @@ Source: Kafka's `BuiltInPartitioner.partitionForKey`; MurmurHash2 by Austin Appl
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from functools import lru_cache, partial
 
@@ -30,13 +31,18 @@ def partitioner(partitions: int, remembered: int = 65536) -> Callable[[bytes], i
     return lru_cache(remembered)(partial(partition_of, partitions=partitions))
 
 
+@lru_cache(1024)
+def _words(count: int) -> struct.Struct:
+    return struct.Struct(f"<{count}I")
+
+
 def _murmur2(data: bytes) -> int:
     """MurmurHash2 of `data`, as an unsigned 32-bit number."""
     length = len(data)
     h = _SEED ^ length
     whole = length & ~3
-    for at in range(0, whole, 4):
-        k = int.from_bytes(data[at : at + 4], "little") * _MULTIPLIER & _MASK
+    for word in _words(length >> 2).unpack_from(data):
+        k = word * _MULTIPLIER & _MASK
         h = (h * _MULTIPLIER & _MASK) ^ ((k ^ k >> 24) * _MULTIPLIER & _MASK)
     if whole != length:
         h = (h ^ int.from_bytes(data[whole:], "little")) * _MULTIPLIER & _MASK

@@ -15,6 +15,7 @@ import json
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from connector.change.encoding import Context, Encoder
@@ -60,8 +61,15 @@ _OLD: Final = 0x4F
 _BEGIN = struct.Struct(">QqI")
 _COMMIT = struct.Struct(">BQQq")
 
+_CREATE = b"\2c"
+_UPDATE = b"\2u"
+_DELETE = b"\2d"
+
 _ZERO = b"\0"
 _ZIGZAG = [zigzag(number) for number in range(4096)]
+_zigzag_of_now = lru_cache(16)(zigzag)  # transactions of the same millisecond come one after the other
+_new = tuple.__new__  # half the cost of calling a NamedTuple
+_from_bytes = int.from_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,33 +143,33 @@ class Assembler:
         # An LSN's zigzag form changes in its lower 28 bits only, for a long while.
         self._lsn_high = 0
         self._lsn_ending = base128(0)
-        self._ends: tuple[bytes, bytes, bytes] = (b"", b"", b"")
+        self._identity = b""
 
     # -- the stream --------------------------------------------------------------------------------------------------
 
     def feed(self, data: bytes) -> int:
         """One padded XLogData message. Returns the end LSN when it was a commit, else 0."""
-        match data[PAYLOAD]:
-            case 0x49:  # I
-                self._insert(data)
-            case 0x55:  # U
-                self._update(data)
-            case 0x44:  # D
-                self._delete(data)
-            case 0x42:  # B
-                self._begin(data)
-            case 0x43:  # C
-                return self._commit(data)
-            case 0x52:  # R
-                self._relation(data)
-            case 0x54:  # T
-                self._truncate(data)
-            case 0x4D:  # M
-                self._message(data)
-            case 0x59 | 0x4F:  # Y, O: nothing depends on them
-                parse(data[PAYLOAD : -len(PADDING)])
-            case other:
-                raise violation(f"a message of unknown type {chr(other)!r}")
+        kind = data[PAYLOAD]
+        if kind == 0x49:  # I
+            self._insert(data)
+        elif kind == 0x55:  # U
+            self._update(data)
+        elif kind == 0x42:  # B
+            self._begin(data)
+        elif kind == 0x43:  # C
+            return self._commit(data)
+        elif kind == 0x44:  # D
+            self._delete(data)
+        elif kind == 0x52:  # R
+            self._relation(data)
+        elif kind == 0x54:  # T
+            self._truncate(data)
+        elif kind == 0x4D:  # M
+            self._message(data)
+        elif kind in (0x59, 0x4F):  # Y, O: nothing depends on them
+            parse(data[PAYLOAD : -len(PADDING)])
+        else:
+            raise violation(f"a message of unknown type {chr(kind)!r}")
         return 0
 
     def take(self) -> Batch | None:
@@ -222,7 +230,7 @@ class Assembler:
         entries = self._entries
         for at in self._last.values():
             partition, key, value = entries[at]
-            entries[at] = Entry(partition, key, value[:-1] + b"\1")
+            entries[at] = _new(Entry, (partition, key, value[:-1] + b"\1"))
         self._last.clear()
         self._index.committed()
         self.in_transaction = False
@@ -245,7 +253,7 @@ class Assembler:
             return
         if data[_MARKER] != _NEW:
             raise violation("an insert without a new row")
-        made = table.transcoder.tuple_row(data, _TUPLE) if len(data) < table.toast_at else None
+        made = table.tuple_row(data, _TUPLE) if len(data) < table.toast_at else None
         if made is None:
             row, key, link = self._big_row(table, data, _TUPLE, None, None, True)
         else:
@@ -263,7 +271,7 @@ class Assembler:
         if marker != _NEW:
             if marker not in (_KEY, _OLD):
                 raise violation("an update without a new row")
-            old = table.transcoder.tuple_row(data, at)
+            old = table.tuple_row(data, at)
             if old is None:
                 raise violation("an old row with an unchanged value")
             old_row, old_key, old_link, end = old
@@ -272,7 +280,7 @@ class Assembler:
             if data[end] != _NEW:
                 raise violation("an update without a new row")
             at = end + 1
-        made = table.transcoder.tuple_row(data, at) if len(data) < table.toast_at else None
+        made = table.tuple_row(data, at) if len(data) < table.toast_at else None
         if made is None:
             row, key, link = self._big_row(table, data, at, old_key, old_fields, False)
         else:
@@ -281,7 +289,8 @@ class Assembler:
         if old_key is not None and old_key != key:
             # The primary key changed: another row, as Debezium tells it.
             assert old_row is not None
-            self._remove(table, data, old_row, old_key, old_link if marker == _OLD else None, 0)
+            known_link = old_link if marker == _OLD or table.is_dossier else None
+            self._remove(table, data, old_row, old_key, known_link, 0)
             self._create(table, data, row, key, link, 1, False)
             return
         if table.is_child:
@@ -294,18 +303,18 @@ class Assembler:
                 self._create(table, data, row, key, link, 1, False)
                 return
         before = old_row if marker == _OLD else None
-        self._emit(table, data, self.targets(table, key, link), record_key, before, row, 1, 0)
+        self._emit(table, data, key, link, record_key, before, row, _UPDATE, 0)
 
     def _delete(self, data: bytes) -> None:
         table = self._table(data)
         if table is None:
             return
         marker = data[_MARKER]
-        old = table.transcoder.tuple_row(data, _TUPLE) if marker in (_KEY, _OLD) else None
+        old = table.tuple_row(data, _TUPLE) if marker in (_KEY, _OLD) else None
         if old is None:
             raise violation("a delete without an old row")
         row, key, link, _ = old
-        self._remove(table, data, row, key, link if marker == _OLD else None, 0)
+        self._remove(table, data, row, key, link if marker == _OLD or table.is_dossier else None, 0)
 
     def _create(
         self, table: CapturedRelation, data: bytes, row: bytes, key: bytes, link: bytes | None, sub: int, inserted: bool
@@ -313,7 +322,7 @@ class Assembler:
         record_key = table.key_prefix + key + b"]"
         if table.is_child:
             self._index.put_child(record_key, link if link is not None else NO_DOSSIER, inserted)
-        self._emit(table, data, self.targets(table, key, link), record_key, None, row, 0, sub)
+        self._emit(table, data, key, link, record_key, None, row, _CREATE, sub)
 
     def _remove(
         self, table: CapturedRelation, data: bytes, row: bytes, key: bytes, link: bytes | None, sub: int
@@ -326,94 +335,103 @@ class Assembler:
             self._index.forget_child(record_key)
         if table.toastable:
             self._index.forget_texts(record_key)
-        self._emit(table, data, self.targets(table, key, link), record_key, row, None, 2, sub)
+        self._emit(table, data, key, link, record_key, row, None, _DELETE, sub)
 
     def targets(self, table: CapturedRelation, key: bytes, link: bytes | None) -> Sequence[int]:
-        if link is not None and table.is_child:
+        """The partitions of a record: its dossier's, or every one when it belongs to no known dossier."""
+        if link is not None:
             return (self._partition_of(link),)
         if table.is_dossier:
-            # The key is JSON text; but for its quotes it is the key itself, unless something is escaped in it.
-            raw = key[1:-1]
-            return (self._partition_of(json.loads(key).encode() if b"\\" in raw else raw),)
+            return (self._partition_of(key),)
         return self.everywhere
 
     def _emit(
         self,
         table: CapturedRelation,
         data: bytes,
-        targets: Sequence[int],
+        key: bytes,
+        link: bytes | None,
         record_key: bytes,
         before: bytes | None,
         after: bytes | None,
-        op: int,
+        op: bytes,
         sub: int,
     ) -> None:
-        if not self._opened:
-            self._open()
         if table.serial != self._serial:
-            table.serial = self._serial
-            table.order = 0
-        table.order += 1
-        number, order = self._ordinal, table.order
+            self._enter(table)
+        table.order = order = table.order + 1
+        number = self._ordinal
         ordinal = _ZIGZAG[number] if number < 4096 else zigzag(number)
-        lsn = int.from_bytes(data[1:9]) << 1
+        lsn = _from_bytes(data[1:9]) << 1
         if lsn >> 28 != self._lsn_high:
             self._lsn_high = lsn >> 28
             self._lsn_ending = base128(lsn >> 28)
         if after is None:
             assert before is not None
-            head = (table.delete_head, before, b"\0")
+            row, rest = before, _ZERO
+            head = table.delete_head
         elif before is None:
-            head = (table.create_head, after, b"")
+            head, row, rest = table.create_head, after, b""
         else:
-            head = (table.update_head, before, b"\2" + after)
+            head, row, rest = table.update_head, before, b"\2" + after
         value = b"".join(
             (
-                *head,
-                table.source,
-                self._context,
+                head,
+                row,
+                rest,
+                table.context,
                 CONTINUED[lsn & 0x3FFF],
                 CONTINUED[lsn >> 14 & 0x3FFF],
                 self._lsn_ending,
                 ordinal,
                 _ZIGZAG[sub],
-                self._ends[op],
+                op,
+                self._identity,
                 ordinal,
                 _ZIGZAG[order] if order < 4096 else zigzag(order),
                 _ZERO,
             )
         )
-        entries, last, replaying = self._entries, self._last, self._replaying
-        new = tuple.__new__  # half the cost of calling a NamedTuple
-        for partition in targets:
-            if replaying and self._has(partition, sub):
-                continue
-            last[partition] = len(entries)
-            entries.append(new(Entry, (partition, record_key, value)))
+        entries = self._entries
+        if link is not None and not self._replaying:
+            # Nearly every record: one partition, nothing to compare it with.
+            partition = self._partition_of(link)
+            self._last[partition] = len(entries)
+            entries.append(_new(Entry, (partition, record_key, value)))
             self.size += len(value) + len(record_key)
+        else:
+            for partition in self.targets(table, key, link):
+                if self._replaying and self._has(partition, sub):
+                    continue
+                self._last[partition] = len(entries)
+                entries.append(_new(Entry, (partition, record_key, value)))
+                self.size += len(value) + len(record_key)
         self._changes += 1
 
     def _has(self, partition: int, sub: int) -> bool:
         tail = self._tails.get(partition)
         return tail is not None and (self.epoch, self._commit_lsn, self._ordinal, sub) <= tail
 
-    def _open(self) -> None:
-        """The bytes that all records of the transaction share; made when it has a first record of ours."""
-        self._opened = True
-        now = zigzag(self.now_ms())
-        self._context = b"".join(
-            (
-                b"\x0afalse",
-                zigzag(self._commit_time_us // 1000),
-                zigzag(self._commit_time_us),
-                b"\2",
-                zigzag(self._xid),
-                self._epoch_bytes,
-                zigzag(self._commit_lsn),
+    def _enter(self, table: CapturedRelation) -> None:
+        """The table's first record in this transaction: the bytes that all of them share."""
+        if not self._opened:
+            self._opened = True
+            self._context = b"".join(
+                (
+                    b"\x0afalse",
+                    _zigzag_of_now(self._commit_time_us // 1000),
+                    zigzag(self._commit_time_us),
+                    b"\2",
+                    zigzag(self._xid),
+                    self._epoch_bytes,
+                    zigzag(self._commit_lsn),
+                )
             )
-        )
-        identity = b"\2" + now + b"\2" + text_bytes(f"{self._xid}:{self._commit_lsn}".encode())
-        self._ends = (b"\2c" + identity, b"\2u" + identity, b"\2d" + identity)
+            transaction = b"%d:%d" % (self._xid, self._commit_lsn)
+            self._identity = b"".join((b"\2", _zigzag_of_now(self.now_ms()), b"\2", text_bytes(transaction)))
+        table.serial = self._serial
+        table.order = 0
+        table.context = table.source + self._context
 
     # -- what is rare ------------------------------------------------------------------------------------------------
 

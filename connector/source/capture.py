@@ -354,7 +354,7 @@ class _Session:
         connection, feeder = self.replication, self.feeder
         assert connection is not None
         assert feeder is not None
-        feed, read = assembler.feed, connection.get_copy_data
+        feed, read, progress = assembler.feed, connection.get_copy_data, self.progress
         feedback_at = 0.0
         messages = 0
         dry = False
@@ -363,7 +363,11 @@ class _Session:
             if size > 0:
                 dry = False
                 if data[0] == XLOG_DATA:
-                    self._data(assembler, feed(b"".join((data, PADDING))))
+                    end_lsn = feed(b"".join((data, PADDING)))
+                    if end_lsn:
+                        progress.committed(end_lsn)
+                    elif assembler.in_transaction:
+                        progress.begun()
                     messages += 1
                     if messages & 0x3F:
                         continue
@@ -395,12 +399,6 @@ class _Session:
             if self.stop.is_set():
                 # A transaction that is not whole yet comes again: the slot keeps the place.
                 return
-
-    def _data(self, assembler: Assembler, end_lsn: int) -> None:
-        if end_lsn:
-            self.progress.committed(end_lsn)
-        elif assembler.in_transaction:
-            self.progress.begun()
 
     def _keepalive(self, assembler: Assembler, data: bytes) -> None:
         keepalive = parse_keepalive(data)

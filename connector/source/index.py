@@ -27,7 +27,7 @@ NO_DOSSIER = b""
 """A child whose link is NULL: it belongs to no dossier, its records go to every partition."""
 
 _FORMAT = "1"
-_CACHE = 200_000
+_REMEMBERED = 200_000
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS child (key BLOB PRIMARY KEY, dossier BLOB NOT NULL) WITHOUT ROWID;
@@ -59,18 +59,15 @@ class KeyedIndex:
         self._ready = IndexChanges()
         self._changed = IndexChanges()
         self._in_flight: deque[IndexChanges] = deque()
-        self._cache: dict[bytes, bytes] = {}
+        # What was changed last: everything that is not in the file yet, and as much of the rest as may be remembered.
+        self._children: dict[bytes, bytes | None] = {}
 
     # -- the capture thread ------------------------------------------------------------------------------------------
 
     def dossier_of(self, child: bytes) -> bytes | None:
         """The dossier key of a child row, NO_DOSSIER, or None when the row is unknown."""
-        for changes in (self._changed, self._ready, *reversed(self._in_flight)):
-            if child in changes.children:
-                return changes.children[child]
-        cached = self._cache.get(child)
-        if cached is not None:
-            return cached
+        if child in self._children:
+            return self._children[child]
         row = self._reader.execute("SELECT dossier FROM child WHERE key = ?", (child,)).fetchone()
         return None if row is None else bytes(row[0])
 
@@ -84,6 +81,7 @@ class KeyedIndex:
 
     def put_child(self, key: bytes, dossier: bytes, inserted: bool) -> None:
         """Remember a child's dossier."""
+        self._children[key] = dossier
         fresh = inserted and key not in self._changed.children
         (self._ready if fresh else self._changed).children[key] = dossier
 
@@ -94,6 +92,7 @@ class KeyedIndex:
 
     def forget_child(self, key: bytes) -> None:
         """The child row is gone."""
+        self._children[key] = None
         self._changed.children[key] = None
 
     def forget_texts(self, key: bytes) -> None:
@@ -102,9 +101,10 @@ class KeyedIndex:
 
     def committed(self) -> None:
         """The transaction that is being read has ended: all its changes may be saved."""
-        self._ready.children |= self._changed.children
-        self._ready.toasted |= self._changed.toasted
-        self._changed = IndexChanges()
+        if self._changed:
+            self._ready.children |= self._changed.children
+            self._ready.toasted |= self._changed.toasted
+            self._changed = IndexChanges()
 
     def take(self) -> IndexChanges:
         """What the next batch saves."""
@@ -116,14 +116,11 @@ class KeyedIndex:
     def saved(self, batches: int) -> None:
         """The oldest `batches` taken are in the file now."""
         for _ in range(batches):
-            changes = self._in_flight.popleft()
-            if len(self._cache) > _CACHE:
-                self._cache.clear()
-            for key, dossier in changes.children.items():
-                if dossier is None:
-                    self._cache.pop(key, None)
-                else:
-                    self._cache[key] = dossier
+            self._in_flight.popleft()
+        if len(self._children) > _REMEMBERED:
+            self._children.clear()
+            for changes in (*self._in_flight, self._ready, self._changed):
+                self._children |= changes.children
 
     # -- the log thread ----------------------------------------------------------------------------------------------
 
@@ -164,7 +161,7 @@ class KeyedIndex:
             self._writer.execute("DELETE FROM meta WHERE name <> 'format'")
         self._ready, self._changed = IndexChanges(), IndexChanges()
         self._in_flight.clear()
-        self._cache.clear()
+        self._children.clear()
 
     def close(self) -> None:
         """Close the file. Never raises."""

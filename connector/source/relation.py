@@ -37,6 +37,7 @@ class CapturedRelation:
     """A relation's columns as the stream has them, its kept shape, and the constant bytes of its records."""
 
     __slots__ = (
+        "context",
         "create_head",
         "delete_head",
         "encoder",
@@ -52,6 +53,7 @@ class CapturedRelation:
         "toast_at",
         "toastable",
         "transcoder",
+        "tuple_row",
         "update_head",
     )
 
@@ -71,7 +73,12 @@ class CapturedRelation:
         self.is_child = selection.role is Role.CHILD
         self.is_dossier = selection.role is Role.DOSSIER
         self.encoder = Encoder(schema_id, schema)
-        self.transcoder = compile_transcoder([column.name for column in columns], shape, selection.link)
+        # The dossier's key is in the column that links to it; in the dossier's own row it is the primary key.
+        link = selection.link
+        if self.is_dossier and len(shape.key) == 1:
+            link = shape.key[0].name
+        self.transcoder = compile_transcoder([column.name for column in columns], shape, link)
+        self.tuple_row = self.transcoder.tuple_row
         header = b"\0" + schema_id.to_bytes(4, "big")
         self.create_head = header + b"\0\2"  # before: null; after: a row
         self.update_head = header + b"\2"  # before: a row
@@ -93,6 +100,8 @@ class CapturedRelation:
             margin //= 8  # arrays, jsonb and the like can be stored several times larger than they print
         self.toast_at = PAYLOAD + max(margin, 64) if self.toastable else _NEVER
         """Length of a message from which on a kept value may have been moved out of the row."""
+        # Of the transaction that is being read (`serial`): the record's bytes between row and LSN, records so far.
+        self.context = b""
         self.order = 0
         self.serial = -1
 

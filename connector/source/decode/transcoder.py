@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from connector.change.columntype import DAY_US, ColumnType, Kind, column_type, parse_date, parse_time_us
+from connector.change.columntype import DAY_US, ColumnType, Kind, column_type, parse_date
 from connector.change.encoding import twos_complement
 from connector.change.shape import Column, Shape
 from connector.source.decode.messages import violation
@@ -109,14 +109,14 @@ def compile_transcoder(columns: Sequence[str], shape: Shape, link: str | None) -
             column = shape.columns[i]
             walk.line("  if k == 116:")
             if column.key or name == link:
-                walk.line(f"   q = p + 5 + n; v{i} = m[p + 5:q]; p = q; c{i} = {_call(i, column, f'v{i}')}")
+                walk.line(f"   p += 5; q = p + n; v{i} = m[p:q]; p = q; c{i} = {_call(i, column, f'v{i}')}")
             elif column_type(column.type_oid, column.typmod).kind is Kind.TEXT:
                 # Most columns are short text: no call, only the length prefix and the bytes.
                 walk.line(
-                    f"   q = p + 5 + n; c{i} = (L[n] if n < {len(_NULLABLE_LENGTHS)} else T(n)) + m[p + 5:q]; p = q"
+                    f"   p += 5; q = p + n; c{i} = (L[n] if n < {len(_NULLABLE_LENGTHS)} else T(n)) + m[p:q]; p = q"
                 )
             else:
-                walk.line(f"   q = p + 5 + n; c{i} = {_call(i, column, 'm[p + 5:q]')}; p = q")
+                walk.line(f"   p += 5; q = p + n; c{i} = {_call(i, column, 'm[p:q]')}; p = q")
             walk.line("  elif k == 110:")
             null = f"v{i} = None; " if column.key or name == link else ""
             walk.line(f"   {null}c{i} = {_null(column)}; p += 1")
@@ -192,7 +192,16 @@ def _emit_row(out: _Source, shape: Shape, link: str | None, more: str) -> None:
 _BARE = frozenset((20, 21, 23, 26, 2950, 1082))
 # Texts of these seldom repeat, or converting costs no more than remembering. (Timestamps remember their seconds.)
 _NOT_MEMOIZED = frozenset(
-    (Kind.TEXT, Kind.BYTES, Kind.FLOAT, Kind.DOUBLE, Kind.TIMESTAMP_MS, Kind.TIMESTAMP_US, Kind.ZONED_TIMESTAMP)
+    (
+        Kind.TEXT,
+        Kind.BYTES,
+        Kind.LONG,
+        Kind.FLOAT,
+        Kind.DOUBLE,
+        Kind.TIMESTAMP_MS,
+        Kind.TIMESTAMP_US,
+        Kind.ZONED_TIMESTAMP,
+    )
 )
 
 
@@ -304,8 +313,7 @@ def _plain(kind: ColumnType, nullable: bool) -> Callable[[bytes], bytes]:
         case Kind.TIMESTAMP_US | Kind.TIMESTAMP_MS:
             unit = 1000 if kind.kind is Kind.TIMESTAMP_MS else 1
             continued = _NULLABLE_CONTINUED if nullable else CONTINUED
-            days, clock = _Days(), _CLOCK
-            tails = _Tails()
+            days, clock, tails = _Days(), _CLOCK, _Tails()
 
             def timestamp(value: bytes) -> bytes:
                 try:
@@ -361,10 +369,17 @@ class _Clock(dict[bytes, int]):
     __slots__ = ()
 
     def __missing__(self, text: bytes) -> int:
-        made = self[text] = parse_time_us(text.decode())
+        try:
+            made = (_PAIRS[text[:2]] * 60 + _PAIRS[text[3:5]]) * 60 + _PAIRS[text[6:]]
+        except KeyError:
+            raise ValueError("not a time of day") from None
+        if text[2] != 0x3A or text[5] != 0x3A:
+            raise ValueError("not a time of day")
+        made = self[text] = made * 1_000_000
         return made
 
 
+_PAIRS = {b"%02d" % number: number for number in range(60)}
 _CLOCK = _Clock()
 
 
