@@ -1,7 +1,9 @@
 """Draining a backlog of changes into Kafka: `emc-cdc capture`, Debezium, and pg_recvlogical as the limit.
 
-Contract: one PostgreSQL 15, one Kafka 3.9.1 broker, one work; every reader has a slot from before the work and drains
-the same backlog, one after the other. Every record that was written is read back and counted. Nothing is written to
+Contract: rounds with a PostgreSQL 15, a Kafka 3.9.1 broker and a work each; every reader has a slot from before the
+work and drains the same backlog, one after the other, ours and Debezium taking turns in going first. The figures are
+the medians over the rounds, as a shared machine's cores are not equally fast at all times. Every record that was
+written is read back and counted. Nothing is written to
 `results.json` unless all of it went well; exit code 1 then says what did not.
 
     python -m bench.drain      (BENCH_CHANGES changes, 500000 unless set; a multiple of 5)
@@ -17,9 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import psycopg
@@ -43,6 +47,7 @@ START_SECONDS = 120.0
 
 DEBEZIUM = "Debezium 3.0.8, Kafka Connect 3.9.1 standalone, JSON without schemas"
 LIMIT = "pg_recvlogical to a file"
+ROUNDS = 3
 GOAL = 2.0
 """How many times Debezium's rate capture has to reach."""
 
@@ -70,6 +75,31 @@ def _work() -> Work:
 
 def _run(work: Work) -> list[dict[str, Any]]:
     machine = _machine()
+    rounds = [_round(work, number) for number in range(1, ROUNDS + 1)]
+    limit, theirs, ours = (_Figures.of(drains) for drains in zip(*rounds, strict=True))
+    return _results(f"backlog of {work.changes} changes", ours, theirs, limit, machine)
+
+
+@dataclass(frozen=True, slots=True)
+class _Figures:
+    """A reader's medians over the rounds: changes/s, microseconds, bytes."""
+
+    rate: float
+    cpu_per_change: float
+    peak_bytes: float
+
+    @classmethod
+    def of(cls, drains: Sequence[Drain]) -> _Figures:
+        return cls(
+            median(drain.rate for drain in drains),
+            median(drain.cpu_per_change for drain in drains),
+            median(drain.peak_bytes for drain in drains),
+        )
+
+
+def _round(work: Work, number: int) -> tuple[Drain, Drain, Drain]:
+    """The limit's, Debezium's and our drain of one backlog."""
+    _tell(f"round {number} of {ROUNDS}")
     with _servers() as bench:
         _tell(f"writing {work.changes:,} changes")
         prepare(bench.admin)
@@ -89,18 +119,27 @@ def _run(work: Work) -> list[dict[str, Any]]:
 
         brokers, partitions = bench.broker.bootstrap, readers.PARTITIONS
         limit = drain(LIMIT, readers.recvlogical(bench, target), None)
-        theirs = drain(
-            "Debezium",
-            readers.debezium(bench, work.changes),
-            lambda: debezium_changes(brokers, readers.DEBEZIUM_TOPICS, partitions),
-        )
-        settings = load(bench.directory / "emc-cdc.yml").settings
-        ours = drain(
-            "emc-cdc capture",
-            readers.ours(bench, target),
-            lambda: our_changes(settings, brokers, readers.OUR_TOPIC, partitions),
-        )
-        return _results(f"backlog of {work.changes} changes", ours, theirs, limit, machine)
+
+        def theirs() -> Drain:
+            return drain(
+                "Debezium",
+                readers.debezium(bench, work.changes),
+                lambda: debezium_changes(brokers, readers.DEBEZIUM_TOPICS, partitions),
+            )
+
+        def ours() -> Drain:
+            settings = load(bench.directory / "emc-cdc.yml").settings
+            return drain(
+                "emc-cdc capture",
+                readers.ours(bench, target),
+                lambda: our_changes(settings, brokers, readers.OUR_TOPIC, partitions),
+            )
+
+        if number % 2:
+            debezium = theirs()
+            return limit, debezium, ours()
+        own = ours()
+        return limit, theirs(), own
 
 
 def _attach_ours(bench: Bench) -> None:
@@ -125,7 +164,9 @@ def _servers() -> Iterator[Bench]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _results(work: str, ours: Drain, theirs: Drain, limit: Drain, machine: dict[str, Any]) -> list[dict[str, Any]]:
+def _results(
+    work: str, ours: _Figures, theirs: _Figures, limit: _Figures, machine: dict[str, Any]
+) -> list[dict[str, Any]]:
     def line(
         name: str, unit: str, peer: str, value: float, peer_value: float, ratio: float, goal: str | None
     ) -> dict[str, Any]:
@@ -182,6 +223,7 @@ def _machine() -> dict[str, Any]:
         "java": readers.java_version(),
         "postgres": postgres.stdout.split()[2],
         "kafka": "3.9.1, one broker",
+        "rounds": ROUNDS,
         # Others at work here make every figure worse.
         "load_before": round(os.getloadavg()[0], 2),
     }

@@ -27,7 +27,7 @@ from connector.change.envelope import (
 from connector.change.partitioner import partitioner
 from connector.change.position import Position
 from connector.change.record import Op
-from connector.errors import SourceError
+from connector.errors import ProtocolViolation, SourceError
 from connector.log.contract import Entry
 from connector.source.catalog import CatalogTable
 from connector.source.decode.messages import (
@@ -61,12 +61,15 @@ _OLD: Final = 0x4F
 _BEGIN = struct.Struct(">QqI")
 _COMMIT = struct.Struct(">BQQq")
 
-_CREATE = b"\2c"
-_UPDATE = b"\2u"
-_DELETE = b"\2d"
+# From `sub` to the time of capture.
+_CREATE = b"\0\2c\2"
+_UPDATE = b"\0\2u\2"
+_DELETE = b"\0\2d\2"
+_ARRIVAL = b"\2\2c\2"
 
 _ZERO = b"\0"
 _ZIGZAG = [zigzag(number) for number in range(4096)]
+_NOT_LAST = [number + _ZERO for number in _ZIGZAG]
 _zigzag_of_now = lru_cache(16)(zigzag)  # transactions of the same millisecond come one after the other
 _new = tuple.__new__  # half the cost of calling a NamedTuple
 _from_bytes = int.from_bytes
@@ -240,15 +243,12 @@ class Assembler:
         self._done_time_us = self._commit_time_us
         return int(end_lsn)
 
-    def _table(self, data: bytes) -> CapturedRelation | None:
+    def _insert(self, data: bytes) -> None:
         self._ordinal += 1
         try:
-            return self._tables[data[_OID:_MARKER]]
+            table = self._tables[data[_OID:_MARKER]]
         except KeyError:
-            raise violation("a row of a relation that was never described") from None
-
-    def _insert(self, data: bytes) -> None:
-        table = self._table(data)
+            raise _undescribed() from None
         if table is None:
             return
         if data[_MARKER] != _NEW:
@@ -258,10 +258,17 @@ class Assembler:
             row, key, link = self._big_row(table, data, _TUPLE, None, None, True)
         else:
             row, key, link, _ = made
-        self._create(table, data, row, key, link, 0, True)
+        record_key = table.key_prefix + key + b"]"
+        if table.is_child:
+            self._index.put_child(record_key, link if link is not None else NO_DOSSIER, True)
+        self._emit(table, data, link, record_key, None, row, _CREATE)
 
     def _update(self, data: bytes) -> None:
-        table = self._table(data)
+        self._ordinal += 1
+        try:
+            table = self._tables[data[_OID:_MARKER]]
+        except KeyError:
+            raise _undescribed() from None
         if table is None:
             return
         marker = data[_MARKER]
@@ -290,8 +297,8 @@ class Assembler:
             # The primary key changed: another row, as Debezium tells it.
             assert old_row is not None
             known_link = old_link if marker == _OLD or table.is_dossier else None
-            self._remove(table, data, old_row, old_key, known_link, 0)
-            self._create(table, data, row, key, link, 1, False)
+            self._remove(table, data, old_row, old_key, known_link)
+            self._arrive(table, data, row, key, link)
             return
         if table.is_child:
             known = self._index.dossier_of(record_key)
@@ -299,14 +306,18 @@ class Assembler:
             if known != dossier:
                 # The child moved to another dossier: gone there, new here (DESIGN section 3).
                 gone = old_row if old_row is not None else table.key_row(key)
-                self._remove(table, data, gone, key, old_link if marker == _OLD else None, 0)
-                self._create(table, data, row, key, link, 1, False)
+                self._remove(table, data, gone, key, old_link if marker == _OLD else None)
+                self._arrive(table, data, row, key, link)
                 return
         before = old_row if marker == _OLD else None
-        self._emit(table, data, key, link, record_key, before, row, _UPDATE, 0)
+        self._emit(table, data, link, record_key, before, row, _UPDATE)
 
     def _delete(self, data: bytes) -> None:
-        table = self._table(data)
+        self._ordinal += 1
+        try:
+            table = self._tables[data[_OID:_MARKER]]
+        except KeyError:
+            raise _undescribed() from None
         if table is None:
             return
         marker = data[_MARKER]
@@ -314,19 +325,16 @@ class Assembler:
         if old is None:
             raise violation("a delete without an old row")
         row, key, link, _ = old
-        self._remove(table, data, row, key, link if marker == _OLD or table.is_dossier else None, 0)
+        self._remove(table, data, row, key, link if marker == _OLD or table.is_dossier else None)
 
-    def _create(
-        self, table: CapturedRelation, data: bytes, row: bytes, key: bytes, link: bytes | None, sub: int, inserted: bool
-    ) -> None:
+    def _arrive(self, table: CapturedRelation, data: bytes, row: bytes, key: bytes, link: bytes | None) -> None:
+        """The second half of an update that is told as a delete and a create."""
         record_key = table.key_prefix + key + b"]"
         if table.is_child:
-            self._index.put_child(record_key, link if link is not None else NO_DOSSIER, inserted)
-        self._emit(table, data, key, link, record_key, None, row, _CREATE, sub)
+            self._index.put_child(record_key, link if link is not None else NO_DOSSIER, False)
+        self._emit(table, data, link, record_key, None, row, _ARRIVAL, 1)
 
-    def _remove(
-        self, table: CapturedRelation, data: bytes, row: bytes, key: bytes, link: bytes | None, sub: int
-    ) -> None:
+    def _remove(self, table: CapturedRelation, data: bytes, row: bytes, key: bytes, link: bytes | None) -> None:
         record_key = table.key_prefix + key + b"]"
         if table.is_child:
             if link is None:
@@ -335,27 +343,26 @@ class Assembler:
             self._index.forget_child(record_key)
         if table.toastable:
             self._index.forget_texts(record_key)
-        self._emit(table, data, key, link, record_key, row, None, _DELETE, sub)
+        self._emit(table, data, link, record_key, row, None, _DELETE)
 
-    def targets(self, table: CapturedRelation, key: bytes, link: bytes | None) -> Sequence[int]:
+    def targets(self, table: CapturedRelation, record_key: bytes, link: bytes | None) -> Sequence[int]:
         """The partitions of a record: its dossier's, or every one when it belongs to no known dossier."""
         if link is not None:
             return (self._partition_of(link),)
-        if table.is_dossier:
-            return (self._partition_of(key),)
+        if table.is_dossier:  # a key of several columns, which no child can name
+            return (self._partition_of(record_key),)
         return self.everywhere
 
     def _emit(
         self,
         table: CapturedRelation,
         data: bytes,
-        key: bytes,
         link: bytes | None,
         record_key: bytes,
         before: bytes | None,
         after: bytes | None,
         op: bytes,
-        sub: int,
+        sub: int = 0,
     ) -> None:
         if table.serial != self._serial:
             self._enter(table)
@@ -368,28 +375,25 @@ class Assembler:
             self._lsn_ending = base128(lsn >> 28)
         if after is None:
             assert before is not None
-            row, rest = before, _ZERO
-            head = table.delete_head
+            head, row, second = table.delete_head, before, _ZERO
         elif before is None:
-            head, row, rest = table.create_head, after, b""
+            head, row, second = table.create_head, after, b""
         else:
-            head, row, rest = table.update_head, before, b"\2" + after
+            head, row, second = table.update_head, before, b"\2" + after
         value = b"".join(
             (
                 head,
                 row,
-                rest,
+                second,
                 table.context,
                 CONTINUED[lsn & 0x3FFF],
                 CONTINUED[lsn >> 14 & 0x3FFF],
                 self._lsn_ending,
                 ordinal,
-                _ZIGZAG[sub],
                 op,
                 self._identity,
                 ordinal,
-                _ZIGZAG[order] if order < 4096 else zigzag(order),
-                _ZERO,
+                _NOT_LAST[order] if order < 4096 else zigzag(order) + _ZERO,
             )
         )
         entries = self._entries
@@ -400,7 +404,7 @@ class Assembler:
             entries.append(_new(Entry, (partition, record_key, value)))
             self.size += len(value) + len(record_key)
         else:
-            for partition in self.targets(table, key, link):
+            for partition in self.targets(table, record_key, link):
                 if self._replaying and self._has(partition, sub):
                     continue
                 self._last[partition] = len(entries)
@@ -428,7 +432,7 @@ class Assembler:
                 )
             )
             transaction = b"%d:%d" % (self._xid, self._commit_lsn)
-            self._identity = b"".join((b"\2", _zigzag_of_now(self.now_ms()), b"\2", text_bytes(transaction)))
+            self._identity = b"".join((_zigzag_of_now(self.now_ms()), b"\2", text_bytes(transaction)))
         table.serial = self._serial
         table.order = 0
         table.context = table.source + self._context
@@ -502,7 +506,7 @@ class Assembler:
             try:
                 table = self._tables[oid.to_bytes(4, "big")]
             except KeyError:
-                raise violation("a truncate of a relation that was never described") from None
+                raise _undescribed() from None
             if table is not None:
                 position = Position(self.epoch, self._commit_lsn, self._ordinal, sub)
                 lsn = payload_lsn(data)
@@ -552,6 +556,10 @@ class Assembler:
             schema = message_schema(self.name)
             self._messages = Encoder(self.register(schema), schema)
         return self._messages
+
+
+def _undescribed() -> ProtocolViolation:
+    return violation("a change of a relation that was never described")
 
 
 def _renamed(known: str, now: str) -> SourceError:

@@ -363,11 +363,9 @@ class _Session:
             if size > 0:
                 dry = False
                 if data[0] == XLOG_DATA:
-                    end_lsn = feed(b"".join((data, PADDING)))
-                    if end_lsn:
+                    if end_lsn := feed(b"".join((data, PADDING))):
                         progress.committed(end_lsn)
-                    elif assembler.in_transaction:
-                        progress.begun()
+                    progress.in_transaction = assembler.in_transaction
                     messages += 1
                     if messages & 0x3F:
                         continue

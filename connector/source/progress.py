@@ -11,7 +11,7 @@ from __future__ import annotations
 class Progress:
     """LSNs of one streaming session; used from the capture thread only."""
 
-    __slots__ = ("_handed_over", "_in_transaction", "confirmed", "durable", "received", "server_end")
+    __slots__ = ("_handed_over", "confirmed", "durable", "in_transaction", "received", "server_end")
 
     def __init__(self, confirmed: int) -> None:
         self.received = confirmed
@@ -19,15 +19,12 @@ class Progress:
         self.confirmed = confirmed
         self.server_end = confirmed
         self._handed_over = confirmed
-        self._in_transaction = False
-
-    def begun(self) -> None:
-        """A transaction is open: nothing of the server's may be adopted."""
-        self._in_transaction = True
+        self.in_transaction = False
+        """Whether a transaction is open: nothing of the server's may be adopted then."""
 
     def committed(self, end_lsn: int) -> None:
         """A transaction ended at `end_lsn` and is on its way to the log."""
-        self._in_transaction = False
+        self.in_transaction = False
         self._handed_over = max(self._handed_over, end_lsn)
         self.received = max(self.received, end_lsn)
 
@@ -40,10 +37,10 @@ class Progress:
         """The server has sent everything before `end`."""
         self.server_end = max(self.server_end, end)
         self.received = max(self.received, end)
-        if not self._in_transaction and self.durable >= self._handed_over:
+        if not self.in_transaction and self.durable >= self._handed_over:
             self.confirmed = max(self.confirmed, end)
 
     @property
     def pending(self) -> bool:
         """Something was received that is not durable yet."""
-        return self._in_transaction or self.durable < self._handed_over
+        return self.in_transaction or self.durable < self._handed_over

@@ -69,7 +69,7 @@ class SnapshotReads:
             if relation.toastable and (big := relation.big_texts(texts)):
                 index.put_texts(record_key, big, inserted=True)
             value = b"".join((relation.create_head, row, after))
-            assembler.add(assembler.targets(relation, key, link), record_key, value)
+            assembler.add(assembler.targets(relation, record_key, link), record_key, value)
 
         return read
 

@@ -28,7 +28,7 @@ def test_confirmed_never_passes_what_is_durable(story: list[tuple[str, int]]) ->
         match step:
             case "begin":
                 inside = True
-                progress.begun()
+                progress.in_transaction = True
             case "commit":
                 inside = False
                 end += amount
@@ -55,7 +55,7 @@ def test_an_idle_stream_adopts_the_server_s_end() -> None:
 def test_a_server_end_behind_a_commit_waits_for_the_commit() -> None:
     """A keepalive after a commit that is not durable yet confirms nothing; the commit's durability does."""
     progress = Progress(100)
-    progress.begun()
+    progress.in_transaction = True
     progress.server_at(300)
     assert progress.confirmed == 100
     progress.committed(200)

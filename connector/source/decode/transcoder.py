@@ -190,7 +190,7 @@ def _emit_row(out: _Source, shape: Shape, link: str | None, more: str) -> None:
 
 # int2, int4, int8, oid, uuid, date: their text needs no JSON escape.
 _BARE = frozenset((20, 21, 23, 26, 2950, 1082))
-# Texts of these seldom repeat, or converting costs no more than remembering. (Timestamps remember their seconds.)
+# Texts of these seldom repeat, or converting costs no more than remembering.
 _NOT_MEMOIZED = frozenset(
     (
         Kind.TEXT,
@@ -198,11 +198,10 @@ _NOT_MEMOIZED = frozenset(
         Kind.LONG,
         Kind.FLOAT,
         Kind.DOUBLE,
-        Kind.TIMESTAMP_MS,
-        Kind.TIMESTAMP_US,
         Kind.ZONED_TIMESTAMP,
     )
 )
+_TIMESTAMPS = (Kind.TIMESTAMP_MS, Kind.TIMESTAMP_US)
 
 
 def _memoized(kind: ColumnType, key: bool) -> bool:
@@ -230,6 +229,18 @@ class _Memo(dict[bytes, bytes]):
         return converted
 
 
+class _Recent(_Memo):
+    """The same for texts that come back soon or never: one dossier's rows repeat its timestamps."""
+
+    __slots__ = ()
+
+    def __missing__(self, text: bytes) -> bytes:
+        if len(self) >= _MEMO_LIMIT:
+            self.clear()
+        converted = self[text] = self._convert(text)
+        return converted
+
+
 # Avro's length prefix of short texts, which are nearly all: plain, and after the union branch 1.
 _LENGTHS = [zigzag(length) for length in range(2048)]
 _NULLABLE_LENGTHS = [b"\2" + length for length in _LENGTHS]
@@ -237,7 +248,9 @@ _NULLABLE_LENGTHS = [b"\2" + length for length in _LENGTHS]
 
 def _converter(kind: ColumnType, nullable: bool, memo: bool) -> Callable[[bytes], bytes] | _Memo:
     convert = _plain(kind, nullable)
-    return _Memo(convert) if memo and _memoized(kind, key=False) else convert
+    if not memo or not _memoized(kind, key=False):
+        return convert
+    return _Recent(convert) if kind.kind in _TIMESTAMPS else _Memo(convert)
 
 
 def _plain(kind: ColumnType, nullable: bool) -> Callable[[bytes], bytes]:
