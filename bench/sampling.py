@@ -2,8 +2,8 @@
 
 Contract: the clock starts when the first changes can be read and ends when the last can, so that neither the start of
 a virtual machine nor the server's own decoding of the first transaction counts; rate and processor time per change are
-of the changes in between. Processor time is the watched process's own (all its threads, from /proc); memory is its
-peak, from its start.
+of the changes in between. Processor time is the watched process's own and its child processes' (all their threads,
+from /proc); memory is the sum of their peaks, from their start.
 """
 
 from __future__ import annotations
@@ -109,13 +109,26 @@ def last_words(output: Path, lines: int = 15) -> str:
 
 
 def _cpu(pid: int) -> float:
-    """Processor time of a process and its threads, seconds (proc(5), stat fields 14 and 15)."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(") ")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    """Processor time of a process, its threads and its children, seconds (proc(5), stat fields 14 and 15)."""
+    seconds = 0.0
+    for each in _family(pid):
+        fields = Path(f"/proc/{each}/stat").read_text(encoding="utf-8").rpartition(") ")[2].split()
+        seconds += (int(fields[11]) + int(fields[12])) / _TICKS
+    return seconds
 
 
 def _peak(pid: int) -> int:
-    """Peak resident memory, bytes (proc(5), status VmHWM)."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024
+    """Peak resident memory of a process and its children, bytes (proc(5), status VmHWM)."""
+    kibibytes = 0
+    for each in _family(pid):
+        status = Path(f"/proc/{each}/status").read_text(encoding="utf-8")
+        line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+        kibibytes += int(line.split()[1])
+    return kibibytes * 1024
+
+
+def _family(pid: int) -> list[int]:
+    found = [pid]
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        found += [int(child) for child in children.read_text(encoding="utf-8").split()]
+    return found

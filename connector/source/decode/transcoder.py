@@ -91,6 +91,9 @@ def compile_transcoder(columns: Sequence[str], shape: Shape, link: str | None) -
         "L": _NULLABLE_LENGTHS,
         "T": lambda size: b"\2" + zigzag(size),
         "N": _null_key,
+        "C": CONTINUED,
+        "NC": _NULLABLE_CONTINUED,
+        "E": _ENDING,
     }
     for index, column in enumerate(shape.columns):
         kind = column_type(column.type_oid, column.typmod)
@@ -109,14 +112,14 @@ def compile_transcoder(columns: Sequence[str], shape: Shape, link: str | None) -
             column = shape.columns[i]
             walk.line("  if k == 116:")
             if column.key or name == link:
-                walk.line(f"   p += 5; q = p + n; v{i} = m[p:q]; p = q; c{i} = {_call(i, column, f'v{i}')}")
+                walk.line(f"   p += 5; q = p + n; v{i} = m[p:q]; p = q; {_convert(i, column, f'v{i}')}")
             elif column_type(column.type_oid, column.typmod).kind is Kind.TEXT:
                 # Most columns are short text: no call, only the length prefix and the bytes.
                 walk.line(
                     f"   p += 5; q = p + n; c{i} = (L[n] if n < {len(_NULLABLE_LENGTHS)} else T(n)) + m[p:q]; p = q"
                 )
             else:
-                walk.line(f"   p += 5; q = p + n; c{i} = {_call(i, column, 'm[p:q]')}; p = q")
+                walk.line(f"   p += 5; q = p + n; {_convert(i, column, 'm[p:q]')}; p = q")
             walk.line("  elif k == 110:")
             null = f"v{i} = None; " if column.key or name == link else ""
             walk.line(f"   {null}c{i} = {_null(column)}; p += 1")
@@ -152,6 +155,19 @@ class _Source:
 
     def text(self) -> str:
         return "\n".join(self._lines) + "\n"
+
+
+def _convert(index: int, column: Column, text: str) -> str:
+    """The statement that converts a column's text."""
+    kind = column_type(column.type_oid, column.typmod)
+    if kind.kind is Kind.LONG:
+        # Ids, nearly always: from 0 on, below 134 million, and seldom the same twice.
+        prefix = "" if column.key and len(kind.avro) == 1 else "N"
+        return (
+            f"r = int({text}) << 1; c{index} = {prefix}C[r & 16383] + E[r >> 14] if 16384 <= r < 268435456"
+            f" else F{index}({text})"
+        )
+    return f"c{index} = {_call(index, column, text)}"
 
 
 def _call(index: int, column: Column, text: str) -> str:
@@ -326,11 +342,11 @@ def _plain(kind: ColumnType, nullable: bool) -> Callable[[bytes], bytes]:
         case Kind.TIMESTAMP_US | Kind.TIMESTAMP_MS:
             unit = 1000 if kind.kind is Kind.TIMESTAMP_MS else 1
             continued = _NULLABLE_CONTINUED if nullable else CONTINUED
-            days, clock, tails = _Days(), _CLOCK, _Tails()
+            minutes, tails = _Minutes(), _Tails()
 
             def timestamp(value: bytes) -> bytes:
                 try:
-                    us = days[value[:10]] + clock[value[11:19]]
+                    us = minutes[value[:17]] + _PAIRS[value[17:19]] * 1_000_000
                     if len(value) == 26:
                         us += int(value[20:])
                     elif len(value) != 19:
@@ -339,7 +355,7 @@ def _plain(kind: ColumnType, nullable: bool) -> Callable[[bytes], bytes]:
                     if rest < 0:
                         return branch + base128(~rest)
                     return continued[rest & 0x3FFF] + CONTINUED[rest >> 14 & 0x3FFF] + tails[rest >> 28]
-                except (ValueError, IndexError):  # infinity, BC, years past 9999
+                except (ValueError, LookupError):  # infinity, BC, years past 9999
                     return branch + zigzag(parse(value.decode()))  # type: ignore[arg-type]
 
             return timestamp
@@ -350,8 +366,23 @@ def _plain(kind: ColumnType, nullable: bool) -> Callable[[bytes], bytes]:
 _POWERS = [10 ** (6 - digits) for digits in range(7)]
 
 
+class _Minutes(dict[bytes, int]):
+    """`YYYY-MM-DD HH:MM:` → microseconds since the epoch; a stream stays within few minutes for a while."""
+
+    __slots__ = ()
+
+    def __missing__(self, text: bytes) -> int:
+        if text[10] != 0x20 or text[13] != 0x3A or text[16] != 0x3A:
+            raise ValueError("not a day and a minute")
+        minute = _PAIRS[text[11:13]] * 60 + _PAIRS[text[14:16]]
+        if len(self) >= _MEMO_LIMIT:
+            self.clear()
+        made = self[text] = _DAYS[text[:10]] + minute * 60_000_000
+        return made
+
+
 class _Days(dict[bytes, int]):
-    """`YYYY-MM-DD` → microseconds of its midnight since the epoch; a stream names few days."""
+    """`YYYY-MM-DD` → microseconds of its midnight since the epoch."""
 
     __slots__ = ()
 
@@ -360,6 +391,10 @@ class _Days(dict[bytes, int]):
             self.clear()
         made = self[text] = parse_date(text.decode()) * DAY_US
         return made
+
+
+_DAYS = _Days()
+_PAIRS = {b"%02d" % number: number for number in range(60)}
 
 
 class _Tails(dict[int, bytes]):
@@ -374,26 +409,6 @@ class _Tails(dict[int, bytes]):
             self.clear()
         made = self[rest] = base128(rest)
         return made
-
-
-class _Clock(dict[bytes, int]):
-    """`HH:MM:SS` → microseconds since midnight; at most 86,401 of them."""
-
-    __slots__ = ()
-
-    def __missing__(self, text: bytes) -> int:
-        try:
-            made = (_PAIRS[text[:2]] * 60 + _PAIRS[text[3:5]]) * 60 + _PAIRS[text[6:]]
-        except KeyError:
-            raise ValueError("not a time of day") from None
-        if text[2] != 0x3A or text[5] != 0x3A:
-            raise ValueError("not a time of day")
-        made = self[text] = made * 1_000_000
-        return made
-
-
-_PAIRS = {b"%02d" % number: number for number in range(60)}
-_CLOCK = _Clock()
 
 
 _FLOAT = struct.Struct("<f").pack
