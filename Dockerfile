@@ -1,8 +1,10 @@
 # One image for every emc-cdc command: docker build -t emc-cdc . && docker run --rm emc-cdc --help
 FROM python:3.12-slim-bookworm AS build
 WORKDIR /src
+# For the compiled hot path; the image itself has no compiler.
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 RUN python -m venv /opt/emc-cdc
-COPY pyproject.toml constraints.txt LICENSE README.md ./
+COPY pyproject.toml setup.py constraints.txt LICENSE README.md ./
 COPY connector connector
 RUN /opt/emc-cdc/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt .
 

@@ -13,7 +13,7 @@ ARGS ?=
 
 BIN := .venv/bin
 DEMO := .venv-demo
-SOURCES := pyproject.toml $(shell find connector -type f -not -name '*.pyc' -not -name '.*')
+SOURCES := pyproject.toml setup.py $(shell find connector -type f -not -name '*.pyc' -not -name '.*' -not -name 'native.c' -not -name '*.so')
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo install test test-full lint bench secrets chaos clean
@@ -23,7 +23,7 @@ help:
 
 venv: .venv/.stamp
 
-.venv/.stamp: pyproject.toml constraints.txt
+.venv/.stamp: pyproject.toml setup.py constraints.txt connector/source/decode/native.pyx
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint]'

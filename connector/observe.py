@@ -22,11 +22,12 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class SourceConnected(Observation):
-    """Streaming began. `resumed_at` is the slot's confirmed LSN."""
+    """Streaming began. `resumed_at` is the slot's confirmed LSN; `compiled`: whether the hot path is the one in C."""
 
     server_version: int
     slot: str
     resumed_at: int
+    compiled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,18 +17,20 @@ _MULTIPLIER = 0x5BD1E995
 _MASK = 0xFFFFFFFF
 
 
-def partition_of(dossier_key: bytes, partitions: int) -> int:
+def partition_of(dossier_key: bytes, partitions: int, hashed: Callable[[bytes], int] | None = None) -> int:
     """The partition, from 0 to `partitions` - 1, of a dossier key. `partitions` is at least 1."""
-    return (_murmur2(dossier_key) & 0x7FFFFFFF) % partitions
+    return ((hashed or murmur2)(dossier_key) & 0x7FFFFFFF) % partitions
 
 
-def partitioner(partitions: int, remembered: int = 65536) -> Callable[[bytes], int]:
+def partitioner(
+    partitions: int, hashed: Callable[[bytes], int] | None = None, remembered: int = 65536
+) -> Callable[[bytes], int]:
     """`partition_of` for a fixed number of partitions, remembering the keys it was asked last.
 
     A dossier comes back within its transaction and soon after it, and a remembered key costs a small part of a
-    hash. At most `remembered` keys are kept (some 200 bytes each).
+    hash. At most `remembered` keys are kept (some 200 bytes each). hashed: `murmur2`, or a faster one that is equal.
     """
-    return lru_cache(remembered)(partial(partition_of, partitions=partitions))
+    return lru_cache(remembered)(partial(partition_of, partitions=partitions, hashed=hashed))
 
 
 @lru_cache(1024)
@@ -36,7 +38,7 @@ def _words(count: int) -> struct.Struct:
     return struct.Struct(f"<{count}I")
 
 
-def _murmur2(data: bytes) -> int:
+def murmur2(data: bytes) -> int:
     """MurmurHash2 of `data`, as an unsigned 32-bit number."""
     length = len(data)
     h = _SEED ^ length

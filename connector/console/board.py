@@ -67,7 +67,7 @@ class Board:
 
     def _take(self, observation: Observation, now: float) -> None:
         match observation:
-            case SourceConnected(version, slot, _):
+            case SourceConnected(version, slot):
                 self._source = {"state": "connected", "reason": "", "slot": slot, "server_version": version}
             case SourceDisconnected(reason):
                 self._source = {**self._source, "state": "disconnected", "reason": reason}

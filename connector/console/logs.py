@@ -76,9 +76,15 @@ class _Lines:
 
     def _line(self, observation: Observation, now: float) -> None:
         match observation:
-            case SourceConnected(version, slot, resumed_at):
+            case SourceConnected(version, slot, resumed_at, compiled):
                 self._disconnected = None
-                self._logger.info("streaming", slot=slot, server=version, resumed_at=lsn_text(resumed_at))
+                self._logger.info(
+                    "streaming",
+                    slot=slot,
+                    server=version,
+                    resumed_at=lsn_text(resumed_at),
+                    hot_path="C" if compiled else "Python",
+                )
             case SourceDisconnected(reason) if reason != self._disconnected:
                 # Told again with every attempt to connect; once is enough.
                 self._disconnected = reason

@@ -24,12 +24,13 @@ from connector.change.envelope import (
     message_schema,
     truncate_key,
 )
-from connector.change.partitioner import partitioner
+from connector.change.partitioner import murmur2, partitioner
 from connector.change.position import Position
 from connector.change.record import Op
 from connector.errors import ProtocolViolation, SourceError
 from connector.log.contract import Entry
 from connector.source.catalog import CatalogTable
+from connector.source.decode.accelerator import native
 from connector.source.decode.messages import (
     PG_EPOCH_US,
     UNCHANGED,
@@ -41,7 +42,8 @@ from connector.source.decode.messages import (
     read_tuple,
     violation,
 )
-from connector.source.decode.transcoder import CONTINUED, PADDING, base128, text_bytes, zigzag
+from connector.source.decode.records import record
+from connector.source.decode.transcoder import PADDING, text_bytes, zigzag
 from connector.source.index import NO_DOSSIER, IndexChanges, KeyedIndex, Texts
 from connector.source.protocol import PAYLOAD, payload_lsn
 from connector.source.relation import CapturedRelation, described_shape
@@ -68,11 +70,8 @@ _DELETE = b"\0\2d\2"
 _ARRIVAL = b"\2\2c\2"
 
 _ZERO = b"\0"
-_ZIGZAG = [zigzag(number) for number in range(4096)]
-_NOT_LAST = [number + _ZERO for number in _ZIGZAG]
 _zigzag_of_now = lru_cache(16)(zigzag)  # transactions of the same millisecond come one after the other
 _new = tuple.__new__  # half the cost of calling a NamedTuple
-_from_bytes = int.from_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +120,7 @@ class Assembler:
         self._index = index
         self.register = register
         self.now_ms = now_ms
-        self._partition_of = partitioner(partitions)
+        self._partition_of = partitioner(partitions, murmur2 if native is None else native.murmur2)
         self._tables: dict[bytes, CapturedRelation | None] = {}
         self._messages: Encoder | None = None
         # The batch
@@ -143,9 +142,6 @@ class Assembler:
         self._replaying = False
         self._opened = False
         self._context = b""
-        # An LSN's zigzag form changes in its lower 28 bits only, for a long while.
-        self._lsn_high = 0
-        self._lsn_ending = base128(0)
         self._identity = b""
 
     # -- the stream --------------------------------------------------------------------------------------------------
@@ -367,35 +363,16 @@ class Assembler:
         if table.serial != self._serial:
             self._enter(table)
         table.order = order = table.order + 1
-        number = self._ordinal
-        ordinal = _ZIGZAG[number] if number < 4096 else zigzag(number)
-        lsn = _from_bytes(data[1:9]) << 1
-        if lsn >> 28 != self._lsn_high:
-            self._lsn_high = lsn >> 28
-            self._lsn_ending = base128(lsn >> 28)
+        ordinal = self._ordinal
         if after is None:
             assert before is not None
-            head, row, second = table.delete_head, before, _ZERO
+            value = record(table.delete_head, before, _ZERO, table.context, data, ordinal, op, self._identity, order)
         elif before is None:
-            head, row, second = table.create_head, after, b""
+            value = record(table.create_head, after, b"", table.context, data, ordinal, op, self._identity, order)
         else:
-            head, row, second = table.update_head, before, b"\2" + after
-        value = b"".join(
-            (
-                head,
-                row,
-                second,
-                table.context,
-                CONTINUED[lsn & 0x3FFF],
-                CONTINUED[lsn >> 14 & 0x3FFF],
-                self._lsn_ending,
-                ordinal,
-                op,
-                self._identity,
-                ordinal,
-                _NOT_LAST[order] if order < 4096 else zigzag(order) + _ZERO,
+            value = record(
+                table.update_head, before, b"\2" + after, table.context, data, ordinal, op, self._identity, order
             )
-        )
         entries = self._entries
         if link is not None and not self._replaying:
             # Nearly every record: one partition, nothing to compare it with.

@@ -37,6 +37,7 @@ from connector.source import catalog as catalogs
 from connector.source import slot as slots
 from connector.source.assembler import Assembler
 from connector.source.connection import ask, connect_error, replicate
+from connector.source.decode.accelerator import native
 from connector.source.decode.transcoder import PADDING
 from connector.source.feeder import Feeder, Job
 from connector.source.index import KeyedIndex
@@ -205,7 +206,7 @@ class _Session:
             raise
         self.progress = Progress(state.confirmed)
         tails = self._open_log()
-        self.hub.emit(SourceConnected(server.version, self.slot, state.confirmed))
+        self.hub.emit(SourceConnected(server.version, self.slot, state.confirmed, native is not None))
         return self._assembler(server, tables, int(meta["epoch"]), tails)
 
     def _first_attach(
@@ -234,7 +235,7 @@ class _Session:
             raise
         self.progress = Progress(created.consistent_point)
         slots.start_streaming(self.replication, self.slot, self.settings.publication, server.version)
-        self.hub.emit(SourceConnected(server.version, self.slot, created.consistent_point))
+        self.hub.emit(SourceConnected(server.version, self.slot, created.consistent_point, native is not None))
         return assembler
 
     def _read_all(

@@ -9,6 +9,7 @@ record key (`"123"` or `"a","b"`), `link` the text of the column that holds the 
 the table has none). Both raise ProtocolViolation for text that is not of its column's type and for data cut short.
 Invariant: equal to fastavro over `columntype.parse`, held by tests/source/test_transcoder.py.
 
+Where it could be built, `decode.native` reads tuples in place of the generated code and hands it what is not common.
 Why generated: a row costs one pass over its bytes, without a loop, an object or a dispatch per column. Text that
 repeats (status words, dates, flags, foreign keys) is looked up in a bounded memo of its Avro bytes.
 `data` must be padded with PADDING, so that reading a length after the last NULL stays inside.
@@ -20,15 +21,20 @@ import json
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 from connector.change.columntype import DAY_US, ColumnType, Kind, column_type, parse_date
 from connector.change.encoding import twos_complement
 from connector.change.shape import Column, Shape
+from connector.source.decode.accelerator import native
 from connector.source.decode.messages import violation
 
 PADDING = b"\0\0\0\0"
 _MEMO_LIMIT = 4096
+
+ERRORS = (struct.error, IndexError, KeyError, ValueError, ArithmeticError)
+"""What converting a text that is not of its column's type may raise."""
 
 Row = tuple[bytes, bytes, bytes | None]
 RowAt = tuple[bytes, bytes, bytes | None, int]
@@ -78,13 +84,18 @@ def text_bytes(text: bytes) -> bytes:
     return zigzag(len(text)) + text
 
 
-def compile_transcoder(columns: Sequence[str], shape: Shape, link: str | None) -> Transcoder:
-    """Generate the functions for TupleData with these `columns`, keeping those of `shape`."""
+def compile_transcoder(
+    columns: Sequence[str], shape: Shape, link: str | None, native: ModuleType | None = native
+) -> Transcoder:
+    """Generate the functions for TupleData with these `columns`, keeping those of `shape`.
+
+    native: the compiled rows (`decode.accelerator`), which then read tuples; None for generated Python alone.
+    """
     kept = {column.name: index for index, column in enumerate(shape.columns)}
     namespace: dict[str, Any] = {
         "U": struct.Struct(">BI").unpack_from,
         "I2": struct.Struct(">H").unpack_from,
-        "ERRORS": (struct.error, IndexError, KeyError, ValueError, ArithmeticError),
+        "ERRORS": ERRORS,
         "violation": violation,
         "table": shape.full_name,
         "J": _json_text,
@@ -143,7 +154,58 @@ def compile_transcoder(columns: Sequence[str], shape: Shape, link: str | None) -
     source = walk.text() + fields.text()
     # The source holds nothing but indices and lengths made here: no name of a column or table is part of the code.
     exec(compile(source, f"<transcoder of {shape.full_name}>", "exec"), namespace)  # noqa: S102
-    return Transcoder(namespace["tuple_row"], namespace["fields_row"], source)
+    tuple_row = namespace["tuple_row"]
+    if native is not None:
+        tuple_row = _native_rows(native, columns, shape, link).tuple_row
+    return Transcoder(tuple_row, namespace["fields_row"], source)
+
+
+def _native_rows(native: ModuleType, columns: Sequence[str], shape: Shape, link: str | None) -> Any:
+    """`native.Rows` for the same columns; it hands every text that is not plain to the same converters."""
+    kept = {column.name: column for column in shape.columns}
+    fields: list[tuple[Any, ...] | None] = []
+    for name in columns:
+        column = kept.get(name)
+        if column is None:
+            fields.append(None)
+            continue
+        kind = column_type(column.type_oid, column.typmod)
+        nullable = not column.key or len(kind.avro) > 1
+        family, number = _family(kind)
+        convert = _converter(kind, nullable, memo=not column.key)
+        fields.append(
+            (
+                family,
+                number,
+                nullable,
+                column.key,
+                column.type_oid in _BARE,
+                name == link,
+                convert.__getitem__ if isinstance(convert, _Memo) else convert,
+            )
+        )
+    return native.Rows(shape.full_name, fields, _json_text, ERRORS)
+
+
+def _family(kind: ColumnType) -> tuple[str, int]:
+    """The family that native code converts a column in ("" for none), and its number: a scale, or a unit in us."""
+    match kind.kind:
+        case Kind.TEXT:
+            return "text", 0
+        case Kind.BOOLEAN:
+            return "boolean", 0
+        case Kind.INTEGER | Kind.LONG:
+            return "integer", 0
+        case Kind.DATE:
+            return "date", 0
+        case Kind.TIMESTAMP_MS:
+            return "timestamp", 1000
+        case Kind.TIMESTAMP_US:
+            return "timestamp", 1
+        case Kind.DECIMAL if 0 <= kind.scale <= 18:
+            return "decimal", kind.scale
+        case _:
+            return "", 0
 
 
 class _Source:
@@ -352,8 +414,8 @@ def _plain(kind: ColumnType, nullable: bool) -> Callable[[bytes], bytes]:
                     elif len(value) != 19:
                         us += int(value[20:]) * _POWERS[len(value) - 20]
                     rest = us // unit << 1
-                    if rest < 0:
-                        return branch + base128(~rest)
+                    if rest < 0x1000_0000:  # before the epoch, or within minutes after it
+                        return branch + base128(rest if rest >= 0 else ~rest)
                     return continued[rest & 0x3FFF] + CONTINUED[rest >> 14 & 0x3FFF] + tails[rest >> 28]
                 except (ValueError, LookupError):  # infinity, BC, years past 9999
                     return branch + zigzag(parse(value.decode()))  # type: ignore[arg-type]
