@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 EXIT_OK = 0
 EXIT_LOST = 1
-"""The command ran and found something wrong (a failed check, a lost event)."""
+"""The command ran and found what a person must look at (a lost event, a parked dossier)."""
 EXIT_USAGE = 2
-"""The command could not do its work: the message says why and what mends it."""
+"""The command could not do its work, or a check found what keeps others from theirs: it says why and what mends it."""
 
 
 class ConnectorError(Exception):

@@ -16,7 +16,7 @@ from rich.markup import escape
 from connector import configuration as configurations
 from connector.cli.terminal import DEFAULT_CONFIG, ConfigOption, JsonOption
 from connector.configuration import Configuration
-from connector.errors import EXIT_LOST, EXIT_OK
+from connector.errors import EXIT_OK, EXIT_USAGE
 from connector.mapping.plan import against_catalog
 from connector.preflight.emc import check_emc
 from connector.preflight.finding import Finding, Severity
@@ -40,7 +40,7 @@ def check(config: ConfigOption = DEFAULT_CONFIG, json_output: JsonOption = False
     """Check database, mapping, log and EMC, and say what mends each finding.
 
     It only reads: nothing is made in the database, nothing is sent to EMC.
-    Exit code 0: nothing stands in the way. 1: something does. 2: the configuration cannot be used.
+    Exit code 0: nothing stands in the way. 2: something does, with which `emc-cdc run` would end as well.
 
     Example: emc-cdc check --config emc-cdc.yml
     """
@@ -51,7 +51,7 @@ def check(config: ConfigOption = DEFAULT_CONFIG, json_output: JsonOption = False
         sys.stdout.write(json.dumps({"ok": not failed, "findings": listed}, ensure_ascii=False, indent=2) + "\n")
     else:
         _show(findings)
-    raise typer.Exit(EXIT_LOST if failed else EXIT_OK)
+    raise typer.Exit(EXIT_USAGE if failed else EXIT_OK)
 
 
 def gather(configuration: Configuration, now: datetime) -> list[Finding]:

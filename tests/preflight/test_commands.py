@@ -66,7 +66,7 @@ def commands(database: Database, tmp_path: Path) -> Iterator[Commands]:
 def test_from_nothing_to_ready(commands: Commands) -> None:
     """check names what is missing, setup's script is run as it was printed, and check has no error any more."""
     code, said = commands.run("check")
-    assert code == 1
+    assert code == 2
     assert 'CREATE PUBLICATION "emc_cdc_mot_cua"' in said
     code, script = commands.run("setup")
     assert code == 0
@@ -140,7 +140,7 @@ def test_json_for_programs(commands: Commands) -> None:
     """--json prints one document with the same content, and the same exit code."""
     code, said = commands.run("check", "--json")
     found = json.loads(said)
-    assert (code, found["ok"]) == (1, False)
+    assert (code, found["ok"]) == (2, False)
     by_check = {one["check"]: one for one in found["findings"]}
     assert set(by_check["PG-20"]) == {"check", "severity", "subject", "what", "mend", "who"}
     assert (by_check["PG-20"]["severity"], by_check["PG-20"]["who"]) == ("error", "owner")
@@ -159,10 +159,10 @@ def test_a_missing_column_is_told_once_with_its_line(commands: Commands) -> None
 
 
 def test_a_database_that_cannot_be_reached(commands: Commands) -> None:
-    """check goes on with the log and EMC, and ends with 1."""
+    """check goes on with the log and EMC, and ends with 2."""
     commands.settings["source"]["dsn"] = "host=127.0.0.1 port=1 user=emc_cdc dbname=x"
     code, said = commands.run("check", "--json")
-    assert code == 1
+    assert code == 2
     assert [one["check"] for one in json.loads(said)["findings"]] == [
         "PG-01", "LOG-01", "LOG-02", "LOG-03", "DIR-01", "DIR-01", "EMC-C1", "EMC-C2",
     ]  # fmt: skip
