@@ -1,0 +1,246 @@
+"""A session: one replication connection and one log writer, and how far both are.
+
+Contract: everything here is called from the capture thread, which never waits for the log without answering the server
+(`wait_for`), so the connection lives even when the log is stuck; a log that takes nothing for `stall_timeout` ends the
+session, and the slot keeps the place. Only what the log and the keyed index have on disk is told as flushed. How a
+session begins stands in `attach`, what it then does in `stream`.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import psycopg
+from psycopg import pq
+
+from connector.change.decoding import ChangeDecoder
+from connector.change.position import Position
+from connector.change.selection import Selection
+from connector.errors import ConnectorError, LogUnavailable, SourceUnavailable
+from connector.log.contract import LogReader, LogWriter
+from connector.observe import Hub, SlotProgress
+from connector.settings import Settings
+from connector.source import slot as slots
+from connector.source.assembler import Assembler
+from connector.source.connection import connect_error, replicate
+from connector.source.feeder import Feeder, Job
+from connector.source.index import KeyedIndex
+from connector.source.progress import Progress
+from connector.source.protocol import status_update
+
+
+class Session:
+    """See the module's contract."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        selection: Selection,
+        open_writer: Callable[[], LogWriter],
+        open_reader: Callable[[], LogReader],
+        hub: Hub,
+        stop: threading.Event,
+    ) -> None:
+        self.settings = settings
+        self.source = settings.source
+        self.selection = selection
+        self.hub = hub
+        self.stop = stop
+        self.open_reader = open_reader
+        self._open_writer = open_writer
+        self.slot = settings.slot
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._wake_read.setblocking(False)
+        self._wake_write.setblocking(False)
+        self.index = KeyedIndex(self.source.data / f"{settings.name}.index.sqlite")
+        self.progress = Progress(0)
+        self._feeder: Feeder | None = None
+        self._replication: pq.abc.PGconn | None = None
+        self._told = -1
+        self.told_at = 0.0
+        """When the server last heard from us (time.monotonic())."""
+        self._adopting: Job | None = None
+        self._seen_batches = 0
+
+    @property
+    def feeder(self) -> Feeder:
+        """The log thread, once the log is open."""
+        assert self._feeder is not None
+        return self._feeder
+
+    @property
+    def replication(self) -> pq.abc.PGconn:
+        """The replication connection, once there is one."""
+        assert self._replication is not None
+        return self._replication
+
+    def connect(self, server_version: int) -> pq.abc.PGconn:
+        """Make the replication connection."""
+        self._replication = replicate(self.source, server_version)
+        return self._replication
+
+    def close(self) -> None:
+        """End it all: what was handed over becomes durable if the log still takes it, and the server is told."""
+        if self._feeder is not None:
+            self._feeder.stop(self.source.stall_timeout)
+            self._last_feedback()
+        if self._replication is not None:
+            self._replication.finish()
+        self.index.close()
+        self._wake_read.close()
+        self._wake_write.close()
+
+    # -- the log -----------------------------------------------------------------------------------------------------
+
+    def open_log(self, pumping: bool = True) -> dict[int, Position]:
+        """Open the log on its own thread, answering the server meanwhile; the last position of each partition."""
+        feeder = self._feeder = Feeder(self._open_writer, self.index, self.hub, self.settings.log.memory, self._wake)
+        self.wait_for(lambda: feeder.tails is not None, "open the change log", patience=60.0, pumping=pumping)
+        reader = self.open_reader()
+        try:
+            decoder = ChangeDecoder(reader.schema)
+            assert feeder.tails is not None
+            return {partition: decoder.decode(b'["tail"]', value).position for partition, value in feeder.tails.items()}
+        finally:
+            reader.close()
+
+    def call(self, action: Callable[[], Any]) -> Job:
+        """Have something done on the log thread, in order with the batches."""
+        return self.feeder.submit(action)
+
+    def register(self, schema: str) -> int:
+        """The id of a schema, registered in the log."""
+        job = self.feeder.register(schema)
+        self.wait_for(lambda: job.done, "register a schema in the log")
+        return int(job.result)
+
+    def hand_over(self, assembler: Assembler) -> None:
+        """Offer what has gathered to the log."""
+        batch = assembler.take()
+        if batch is not None:
+            self.feeder.offer(batch)
+
+    def make_room(self) -> None:
+        """Read no more until the log has taken something; the server goes on being answered."""
+        feeder = self.feeder
+        self.wait_for(lambda: feeder.room, "write to the change log")
+
+    def wait_for(
+        self, condition: Callable[[], bool], operation: str, patience: float | None = None, pumping: bool = True
+    ) -> None:
+        """Wait for the log thread. LogUnavailable when it makes no progress for `patience` seconds."""
+        feeder = self.feeder
+        patience = self.source.stall_timeout if patience is None else patience
+        while not condition():
+            self._raise_failure()
+            if feeder.stalled_for(time.monotonic()) > patience:
+                raise LogUnavailable(
+                    operation,
+                    "the change log",
+                    f"it has taken nothing for {patience:.0f} s",
+                    "bring the log back; the slot keeps the place and nothing is lost",
+                )
+            select.select([self._wake_read], [], [], 0.5)
+            self._drain_wake()
+            if pumping and self._told >= 0:
+                self.feedback()
+
+    # -- the server --------------------------------------------------------------------------------------------------
+
+    def consume(self) -> None:
+        """Take what the socket has."""
+        try:
+            self.replication.consume_input()
+        except psycopg.OperationalError as error:
+            raise connect_error(str(error), None) from None
+
+    def wait_readable(self, timeout: float) -> None:
+        """Wait for the server, at most `timeout` seconds, and take what it has sent."""
+        postgres, wake = self.replication.socket, self._wake_read.fileno()
+        ready = select.select([postgres, wake], [], [], min(timeout, 0.5))[0]
+        if wake in ready:
+            self._drain_wake()
+        self._raise_failure()
+        if postgres in ready:
+            self.consume()
+        feeder = self.feeder
+        if feeder.stalled_for(time.monotonic()) > self.source.stall_timeout:
+            raise LogUnavailable(
+                "write to the change log",
+                "the change log",
+                f"it has taken nothing for {self.source.stall_timeout:.0f} s",
+                "bring the log back; the slot keeps the place and nothing is lost",
+            )
+
+    def ended(self) -> NoReturn:
+        """Raise what it means that the server ended the stream."""
+        result = self.replication.get_result()
+        if result is not None and result.status == pq.ExecStatus.FATAL_ERROR:
+            raise slots.replication_error("stream", self.slot, result)
+        raise SourceUnavailable("stream", self.slot, "the server ended the stream", "waiting for it to come back")
+
+    def feedback(self) -> None:
+        """Tell the server how far we are: only what the log and the index have on disk."""
+        feeder, progress = self.feeder, self.progress
+        self._raise_failure()
+        self._note_durable(feeder)
+        adopting = self._adopting is not None and not self._adopting.done
+        if progress.confirmed > feeder.saved_lsn and not progress.pending and not adopting:
+            self._adopting = feeder.save_confirmed(progress.confirmed)
+        told = min(progress.confirmed, feeder.saved_lsn) if feeder.saved_lsn else 0
+        self._send(told)
+
+    def _note_durable(self, feeder: Feeder) -> None:
+        saved = feeder.saved_batches
+        if saved > self._seen_batches:
+            self.index.saved(saved - self._seen_batches)
+            self._seen_batches = saved
+        if feeder.durable_lsn:
+            self.progress.made_durable(feeder.durable_lsn)
+
+    def _send(self, told: int) -> None:
+        connection = self.replication
+        progress = self.progress
+        try:
+            connection.put_copy_data(status_update(progress.received, told, time.time_ns() // 1000))
+            connection.flush()
+        except psycopg.OperationalError as error:
+            raise connect_error(str(error), None) from None
+        self._told = told
+        self.told_at = time.monotonic()
+        self.hub.emit(SlotProgress(progress.received, progress.durable, told, progress.server_end))
+
+    def _last_feedback(self) -> None:
+        """After the log thread has ended: tell what became durable, if the server still listens."""
+        feeder = self._feeder
+        if feeder is None or self._told < 0 or feeder.failure is not None or not feeder.saved_lsn:
+            return
+        try:
+            self._note_durable(feeder)
+            self._send(feeder.saved_lsn)
+        except ConnectorError:
+            return
+
+    # -- waking ------------------------------------------------------------------------------------------------------
+
+    def _raise_failure(self) -> None:
+        if self._feeder is not None and self._feeder.failure is not None:
+            raise self._feeder.failure
+
+    def _wake(self) -> None:
+        try:
+            self._wake_write.send(b"\0")
+        except (BlockingIOError, OSError):
+            return  # it is awake, or gone
+
+    def _drain_wake(self) -> None:
+        try:
+            while self._wake_read.recv(4096):
+                pass
+        except BlockingIOError:
+            return
