@@ -60,7 +60,7 @@ class LogSettings(Section):
     kafka: KafkaSettings | None = None
     embedded: EmbeddedSettings | None = None
     partitions: int = Field(default=4, ge=1, le=1000)
-    memory: int = Field(default=64 * 1024 * 1024, ge=1024 * 1024, description="bytes of changes waiting for the log")
+    memory: int = Field(default=32 * 1024 * 1024, ge=1024 * 1024, description="bytes of changes waiting for the log")
 
     @model_validator(mode="after")
     def _one_backend(self) -> LogSettings:

@@ -21,6 +21,8 @@ from connector.source.index import KeyedIndex
 
 _GROUP = 8 * 1024 * 1024
 """Batches that wait are written together up to this many bytes: one sync for many commits."""
+_OVERHEAD = 160
+"""Bytes that an entry takes in memory beside its key and value (three objects and their places)."""
 
 
 class Job:
@@ -80,7 +82,7 @@ class Feeder:
     def offer(self, batch: Batch) -> None:
         """Hand over a batch."""
         with self._condition:
-            self._waiting += batch.size
+            self._waiting += _footprint(batch)
             self._queue.append(batch)
             self._condition.notify()
 
@@ -182,10 +184,15 @@ class Feeder:
         if ended:
             self.durable_lsn = self.saved_lsn = ended[-1].end_lsn
         with self._condition:
-            self._waiting -= size
+            self._waiting -= sum(map(_footprint, batches))
         transactions = sum(batch.transactions for batch in batches)
         if entries or transactions:
             changes = sum(batch.changes for batch in batches)
             commit_lsn = ended[-1].commit_lsn if ended else 0
             time_us = ended[-1].commit_time_us if ended else 0
             self._hub.emit(TransactionsLogged(transactions, changes, len(entries), size, commit_lsn, time_us))
+
+
+def _footprint(batch: Batch) -> int:
+    """What a batch takes in memory."""
+    return batch.size + _OVERHEAD * len(batch.entries)

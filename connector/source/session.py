@@ -32,6 +32,7 @@ from connector.source.feeder import Feeder, Job
 from connector.source.index import KeyedIndex
 from connector.source.progress import Progress
 from connector.source.protocol import status_update
+from connector.source.spool import Spool
 
 
 class Session:
@@ -58,6 +59,7 @@ class Session:
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
         self.index = KeyedIndex(self.source.data / f"{settings.name}.index.sqlite")
+        self.spool = Spool(self.source.data)
         self.progress = Progress(0)
         self._feeder: Feeder | None = None
         self._replication: pq.abc.PGconn | None = None
@@ -91,6 +93,7 @@ class Session:
             self._last_feedback()
         if self._replication is not None:
             self._replication.finish()
+        self.spool.close()
         self.index.close()
         self._wake_read.close()
         self._wake_write.close()

@@ -156,13 +156,26 @@ def create_slot(replication: pq.abc.PGconn, connection: psycopg.Connection, slot
 def start_streaming(replication: pq.abc.PGconn, slot: str, publication: str, server_version: int) -> None:
     """START_REPLICATION from where the slot stands. SourceUnavailable while another process holds it."""
     quoted = publication.replace('"', '""').replace("'", "''")
-    options = [("proto_version", "1"), ("publication_names", f'"{quoted}"')]
-    if server_version >= 140000:
-        options.append(("messages", "true"))
-    listed = ", ".join(f"{name} '{value}'" for name, value in options)
+    options = protocol_options(server_version) | {"publication_names": f'"{quoted}"'}
+    listed = ", ".join(f"{name} '{value}'" for name, value in options.items())
     result = replication.exec_(f'START_REPLICATION SLOT "{slot}" LOGICAL 0/0 ({listed})'.encode())
     if result.status != pq.ExecStatus.COPY_BOTH:
         raise replication_error("start streaming", slot, result)
+
+
+def protocol_options(server_version: int) -> dict[str, str]:
+    """The newest protocol of this server (PostgreSQL section 55.5.1).
+
+    Large transactions are streamed while they are open, so the server need not write them to its disk. Streaming stays
+    'on' where 'parallel' is known (16): that adds positions to aborts, for subscribers that apply while it is open, and
+    nothing of ours is applied before the commit. Changes of any origin are wanted, the default. two_phase is never
+    asked for: a prepared transaction comes at COMMIT PREPARED.
+    """
+    major = server_version // 10000
+    if major < 14:
+        return {"proto_version": "1"}
+    version = {14: "2", 15: "3"}.get(major, "4")
+    return {"proto_version": version, "streaming": "on", "messages": "true"}
 
 
 def replication_error(operation: str, subject: str, result: pq.abc.PGresult) -> SourceError:

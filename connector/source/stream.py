@@ -2,28 +2,57 @@
 
 Contract: data, keepalives and feedback are handled in order, also in the middle of a huge transaction. A single commit
 goes to the log at once; a backlog makes full batches. When the log has no room nothing more is read.
+A transaction that the server streams while it is open is spooled, and read when it has committed; until then it is no
+open transaction of ours, and what was durable before may be confirmed: its commit will stand later in WAL, and the
+server itself keeps what is needed to send it again.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 from connector.source.assembler import Assembler
 from connector.source.decode.transcoder import PADDING
-from connector.source.protocol import KEEPALIVE, XLOG_DATA, parse_keepalive
+from connector.source.protocol import KEEPALIVE, PAYLOAD, XLOG_DATA, parse_keepalive
 from connector.source.session import Session
+from connector.source.spool import STREAM_MESSAGES
 
 BATCH = 512 * 1024
 """A batch is handed over at this size even when the log is busy."""
 _PROMPT = 0.1
 """Seconds between two feedbacks while something becomes durable."""
+_EVERY = 0x3F
+"""Messages between two looks at the clock, less one."""
+
+
+class _Pace:
+    """What has to happen every few messages, also in the middle of a transaction that takes minutes."""
+
+    def __init__(self, session: Session, assembler: Assembler) -> None:
+        self._session = session
+        self._assembler = assembler
+        self._feedback_at = 0.0
+
+    def keep(self) -> bool:
+        """Answer the server in time, keep the batches small. False when it is time to stop."""
+        session = self._session
+        now = time.monotonic()
+        if now >= self._feedback_at or (session.progress.pending and now >= session.told_at + _PROMPT):
+            self._feedback_at = now + session.source.feedback_interval
+            session.feedback()
+        if self._assembler.size >= BATCH:
+            session.make_room()
+            session.hand_over(self._assembler)
+        # A transaction that is not whole yet comes again: the slot keeps the place.
+        return not session.stop.is_set()
 
 
 def stream(session: Session, assembler: Assembler) -> None:
     """Until `stop` is set, between two transactions where that is near. Raises ConnectorError."""
-    connection, feeder = session.replication, session.feeder
+    connection, feeder, spool = session.replication, session.feeder, session.spool
     feed, read, progress = assembler.feed, connection.get_copy_data, session.progress
-    feedback_at = 0.0
+    pace = _Pace(session, assembler)
     messages = 0
     dry = False
     while True:
@@ -31,11 +60,15 @@ def stream(session: Session, assembler: Assembler) -> None:
         if size > 0:
             dry = False
             if data[0] == XLOG_DATA:
-                if end_lsn := feed(b"".join((data, PADDING))):
+                if spool.within or (size > PAYLOAD and data[PAYLOAD] in STREAM_MESSAGES):
+                    transaction = spool.take(bytes(data))
+                    if transaction is not None and not _replay(session, assembler, transaction, pace):
+                        return
+                elif end_lsn := feed(b"".join((data, PADDING))):
                     progress.committed(end_lsn)
                 progress.in_transaction = assembler.in_transaction
                 messages += 1
-                if messages & 0x3F:
+                if messages & _EVERY:
                     continue
             elif data[0] == KEEPALIVE:
                 _keepalive(session, assembler, bytes(data))
@@ -55,16 +88,20 @@ def stream(session: Session, assembler: Assembler) -> None:
             session.wait_readable(_PROMPT if session.progress.pending else session.source.feedback_interval)
         else:
             session.ended()
-        now = time.monotonic()
-        if now >= feedback_at or (session.progress.pending and now >= session.told_at + _PROMPT):
-            feedback_at = now + session.source.feedback_interval
-            session.feedback()
-        if assembler.size >= BATCH:
-            session.make_room()
-            session.hand_over(assembler)
-        if session.stop.is_set():
-            # A transaction that is not whole yet comes again: the slot keeps the place.
+        if not pace.keep():
             return
+
+
+def _replay(session: Session, assembler: Assembler, transaction: Iterator[bytes], pace: _Pace) -> bool:
+    """A streamed transaction, now that it has committed. False when it was left because of `stop`."""
+    progress = session.progress
+    for count, message in enumerate(transaction):
+        if end_lsn := assembler.feed(message + PADDING):
+            progress.committed(end_lsn)
+        progress.in_transaction = assembler.in_transaction
+        if not count & _EVERY and not pace.keep():
+            return False
+    return True
 
 
 def _keepalive(session: Session, assembler: Assembler, data: bytes) -> None:

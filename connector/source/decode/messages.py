@@ -1,9 +1,10 @@
-"""pgoutput messages, protocol version 1 (PostgreSQL section 55.9, Logical Replication Message Formats).
+"""pgoutput messages, protocol versions 1 to 4 (PostgreSQL section 55.9, Logical Replication Message Formats).
 
 Contract: `parse` turns the bytes of one message into one frozen value, or raises `ProtocolViolation`; never anything
 else, at whatever byte the message is cut. Column values stay text as bytes; None is NULL, `UNCHANGED` is a TOASTed
-value that the statement did not touch. The hot path (`transcoder`) skips these objects for row messages and is held
-equal to them by a property test.
+value that the statement did not touch. The ids that messages of a streamed block carry are taken out before they come
+here (`source.spool`). What is never asked for (binary columns, two-phase, parallel streaming) is a violation. The hot
+path (`transcoder`) skips these objects for row messages and is held equal to them by a property test.
 """
 
 from __future__ import annotations
@@ -126,11 +127,43 @@ class Message:
     content: bytes
 
 
-PgOutput = Begin | Commit | Origin | Relation | Type | Insert | Update | Delete | Truncate | Message
+@dataclass(frozen=True, slots=True)
+class StreamStart:
+    """A block of changes of a transaction that is still open begins. `first`: nothing of it was sent before."""
+
+    xid: int
+    first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStop:
+    """The block ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamCommit:
+    """A streamed transaction has committed."""
+
+    xid: int
+    commit_lsn: int
+    end_lsn: int
+    commit_time_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamAbort:
+    """A streamed transaction (`subxid` equal to `xid`) or one of its subtransactions was rolled back."""
+
+    xid: int
+    subxid: int
+
+
+Streaming = StreamStart | StreamStop | StreamCommit | StreamAbort
+PgOutput = Streaming | Begin | Commit | Origin | Relation | Type | Insert | Update | Delete | Truncate | Message
 
 
 def parse(data: bytes) -> PgOutput:
-    """One message. Raises ProtocolViolation when the bytes are not one whole message of version 1."""
+    """One message. Raises ProtocolViolation when the bytes are not one whole message."""
     cursor = _Cursor(data)
     try:
         message = _message(cursor)
@@ -271,6 +304,16 @@ def _message(cursor: _Cursor) -> PgOutput:
         case "M":
             flags, lsn, prefix = cursor.byte(), cursor.uint8(), cursor.text()
             return Message(bool(flags & 1), lsn, prefix, cursor.take(cursor.uint4()))
+        case "S":
+            return StreamStart(cursor.uint4(), bool(cursor.byte() & 1))
+        case "E":
+            return StreamStop()
+        case "c":
+            xid = cursor.uint4()
+            cursor.byte()  # flags, unused
+            return StreamCommit(xid, cursor.uint8(), cursor.uint8(), cursor.time_us())
+        case "A":
+            return StreamAbort(cursor.uint4(), cursor.uint4())
         case other:
             raise violation(f"a message of unknown type {other!r}")
 
