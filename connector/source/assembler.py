@@ -3,7 +3,7 @@
 Contract: `feed` takes the bytes of one XLogData message (padded with `decode.transcoder.PADDING`); entries gather until
 `take` hands them over. Within a partition, entries stand in commit order; each carries `(epoch, commit_lsn, ordinal,
 sub)`; the last of a transaction in each partition is marked. What a partition already has (position at or below its
-tail) is not made again. Pure but for the keyed index and `register`, which it is given; time is given as a function.
+tail) is not made again. Pure but for what it is given: the keyed index, `register`, `ancestors`, the time.
 
 This is the hot path: one row is one pass of generated code and one join, without objects. The readable equal is
 `decode.messages.parse` with `change.encoding.Encoder`; test_transcoder.py (rows) and test_changes.py hold them to it.
@@ -94,7 +94,8 @@ class Batch:
 class Assembler:
     """See the module's contract. Used from the capture thread only.
 
-    catalog: the captured tables; register: Avro schema text → id; tails: last position of each non-empty partition.
+    catalog: the captured tables; register: Avro schema text → id; tails: last position of each non-empty partition;
+    ancestors: pg_class.oid of a relation that is not in the catalog → full names of the tables that it is a part of.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class Assembler:
         index: KeyedIndex,
         register: Callable[[str], int],
         now_ms: Callable[[], int],
+        ancestors: Callable[[int], Sequence[str]],
     ) -> None:
         self.name = name
         self.database = database
@@ -119,6 +121,7 @@ class Assembler:
         self._highest = max(tails.values(), default=Position(0, 0, 0))
         self._index = index
         self.register = register
+        self._ancestors = ancestors
         self.now_ms = now_ms
         self._partition_of = partitioner(partitions, murmur2 if native is None else native.murmur2)
         self._tables: dict[bytes, CapturedRelation | None] = {}
@@ -460,12 +463,19 @@ class Assembler:
         assert isinstance(relation, Relation)
         oid = relation.oid.to_bytes(4, "big")
         catalog = self._catalog.get(f"{relation.schema}.{relation.table}")
+        is_partition = False
         if catalog is None:
             for captured in self._catalog.values():
                 if captured.oid == relation.oid:
                     raise _renamed(captured.selection.full_name, f"{relation.schema}.{relation.table}")
-            self._tables[oid] = None
-            return
+            # Of a publication without publish_via_partition_root, or somebody else's.
+            catalog = next(
+                (self._catalog[name] for name in self._ancestors(relation.oid) if name in self._catalog), None
+            )
+            if catalog is None:
+                self._tables[oid] = None
+                return
+            is_partition = True
         self._tables[oid] = CapturedRelation(
             self.name,
             self.database,
@@ -473,6 +483,7 @@ class Assembler:
             described_shape(relation, catalog),
             relation.columns,
             self.register,
+            is_partition,
         )
 
     def _truncate(self, data: bytes) -> None:
@@ -485,6 +496,8 @@ class Assembler:
             except KeyError:
                 raise _undescribed() from None
             if table is not None:
+                if table.is_partition:
+                    raise _partition_emptied(table.name)
                 position = Position(self.epoch, self._commit_lsn, self._ordinal, sub)
                 lsn = payload_lsn(data)
                 value = table.encoder.row(self._slow_context(), Op.TRUNCATE, None, None, position, lsn, 1, False)
@@ -545,6 +558,16 @@ def _renamed(known: str, now: str) -> SourceError:
         known,
         f"it is now called {now}",
         "correct the mapping to the new name (or rename it back) and start again; the slot keeps the place",
+    )
+
+
+def _partition_emptied(table: str) -> SourceError:
+    return SourceError(
+        "decode the replication stream",
+        table,
+        "one of its partitions was emptied by TRUNCATE, and the log does not know which rows were in it",
+        "attach anew: choose a new `name` (a new log, slot and state); and let the publication tell of the whole table:"
+        " ALTER PUBLICATION … SET (publish_via_partition_root = true), as `emc-cdc setup` prints it",
     )
 
 

@@ -22,6 +22,7 @@ from connector.source.decode.accelerator import native
 from connector.source.initial import read_first
 from connector.source.progress import Progress
 from connector.source.rebuild import rebuild_index
+from connector.source.relation import other_key
 from connector.source.session import Session
 
 
@@ -67,6 +68,7 @@ def attach(session: Session, connection: psycopg.Connection, slot_timeout: float
             " else choose another source.slot",
         )
     _require_same_selection(session, meta)
+    _require_same_keys(ground, meta)
     confirmed = int(meta["confirmed"])
     slots.require_usable(state, session.slot, server.database, confirmed)
     try:
@@ -105,3 +107,11 @@ def _require_same_selection(session: Session, meta: Mapping[str, str]) -> None:
             f"the mapping now needs {', '.join(more)}, which the log does not hold of rows already read",
             "take them out of the mapping, or attach anew: choose a new `name` (a new log, slot and state)",
         )
+
+
+def _require_same_keys(ground: Attachment, meta: Mapping[str, str]) -> None:
+    known: dict[str, list[str]] = json.loads(meta.get("keys", "{}"))
+    for name, table in ground.tables.items():
+        keys = [column.name for column in table.shape.key]
+        if sorted(known.get(name, keys)) != sorted(keys):
+            raise other_key(table.selection, known[name], keys)

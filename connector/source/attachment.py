@@ -13,6 +13,7 @@ from connector.change.position import Position
 from connector.change.selection import Selection
 from connector.source import catalog as catalogs
 from connector.source.assembler import Assembler
+from connector.source.connection import ask, command_error
 from connector.source.session import Session
 from connector.source.slot import SystemIdentity
 
@@ -45,7 +46,22 @@ class Attachment:
             session.index,
             session.register,
             lambda: time.time_ns() // 1_000_000,
+            self._ancestors,
         )
+
+    def _ancestors(self, oid: int) -> list[str]:
+        """Asked over a connection of its own: the one for questions is closed by the time that the stream runs."""
+        try:
+            with ask(self.session.source, application="emc-cdc capture (questions)") as connection:
+                return catalogs.read_ancestors(connection, oid)
+        except psycopg.Error as error:
+            raise command_error("ask what a relation is a part of", "source.dsn", error, "start again") from None
+
+
+def keys_text(tables: Mapping[str, catalogs.CatalogTable]) -> str:
+    """The columns by which the log knows each table's rows, as the index remembers them."""
+    keys = {name: [column.name for column in table.shape.key] for name, table in tables.items()}
+    return json.dumps(keys, ensure_ascii=False, sort_keys=True)
 
 
 def selection_text(selection: Selection) -> str:

@@ -43,6 +43,16 @@ SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oi
  WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema')
 """
 
+# What a partition (of a partition …) belongs to.
+_ANCESTORS = """
+WITH RECURSIVE above(oid) AS (
+    SELECT inhparent FROM pg_inherits WHERE inhrelid = %(oid)s
+    UNION
+    SELECT i.inhparent FROM pg_inherits i JOIN above a ON i.inhrelid = a.oid)
+SELECT n.nspname || '.' || c.relname
+  FROM above a JOIN pg_class c ON c.oid = a.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+"""
+
 _PUBLISHED = "SELECT schemaname, tablename FROM pg_publication_tables WHERE pubname = %(publication)s"
 _PUBLICATION = "SELECT 1 FROM pg_publication WHERE pubname = %(publication)s"
 
@@ -120,6 +130,11 @@ def require_publication(connection: psycopg.Connection, publication: str, select
 def read_catalog(connection: psycopg.Connection, selection: Selection) -> dict[str, CatalogTable]:
     """Every selected table by full name, in the selection's order."""
     return {table.full_name: _read_table(connection, table) for table in selection.tables}
+
+
+def read_ancestors(connection: psycopg.Connection, oid: int) -> list[str]:
+    """Full names of the tables that a relation is a partition of; empty when it is none."""
+    return [row[0] for row in connection.execute(_ANCESTORS, {"oid": oid}).fetchall()]
 
 
 def _read_table(connection: psycopg.Connection, table: TableSelection) -> CatalogTable:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
+from psycopg import sql
+
 from connector.change.columntype import Kind, column_type
 from connector.change.encoding import Encoder
 from connector.change.envelope import CONNECTOR, ENVELOPE_VERSION, table_schema
@@ -43,6 +45,7 @@ class CapturedRelation:
         "encoder",
         "is_child",
         "is_dossier",
+        "is_partition",
         "kept",
         "key_prefix",
         "name",
@@ -65,12 +68,15 @@ class CapturedRelation:
         shape: Shape,
         columns: Sequence[RelationColumn | Column],
         register: Callable[[str], int],
+        is_partition: bool = False,
     ) -> None:
         schema = table_schema(name, database, shape)
         schema_id = register(schema)
         self.name = shape.full_name
         self.shape = shape
         self.is_child = selection.role is Role.CHILD
+        self.is_partition = is_partition
+        """Whether it is only a part of the captured table, which the stream tells under its own name."""
         self.is_dossier = selection.role is Role.DOSSIER
         self.encoder = Encoder(schema_id, schema)
         # The dossier's key is in the column that links to it; in the dossier's own row it is the primary key.
@@ -123,18 +129,16 @@ class CapturedRelation:
 
 
 def described_shape(relation: Relation, table: CatalogTable) -> Shape:
-    """The kept shape of a relation as the stream describes it. SourceError when it does not carry what is mapped."""
+    """The kept shape of a relation as the stream describes it, under the captured table's name.
+
+    SourceError when it does not carry what is mapped, or identifies its rows by other columns than the log does.
+    Without identity (NOTHING) there are only rows that are new: PostgreSQL refuses the others to the application.
+    """
     selection = table.selection
-    if relation.identity == "n":
-        raise SourceError(
-            "decode the replication stream",
-            selection.full_name,
-            "its REPLICA IDENTITY was set to NOTHING while running; UPDATE and DELETE of it would be missing",
-            f'as the tables\' owner: ALTER TABLE "{relation.schema}"."{relation.table}" REPLICA IDENTITY DEFAULT;',
-        )
+    known = {column.name for column in table.shape.key}
     keys = {column.name for column in relation.columns if column.key}
-    if relation.identity == "f":  # every column is flagged then; the primary key is the catalog's
-        keys = {column.name for column in table.shape.key}
+    if relation.identity in "fn":  # every column is flagged, or none: the key is the one the log has
+        keys = known
     wanted = {*selection.columns, *keys, *([selection.link] if selection.link else [])}
     absent = sorted(wanted - {column.name for column in relation.columns})
     if absent:
@@ -144,12 +148,28 @@ def described_shape(relation: Relation, table: CatalogTable) -> Shape:
             f"the mapped column {', '.join(absent)} is not published any more (dropped, renamed, unlisted)",
             "correct the mapping to the table's new columns and start again; the slot keeps the place",
         )
+    if keys != known:
+        raise other_key(selection, sorted(known), sorted(keys))
     return Shape(
-        relation.schema,
-        relation.table,
+        selection.schema,
+        selection.name,
         tuple(
             Column(column.name, column.type_oid, column.typmod, column.name in keys)
             for column in relation.columns
             if column.name in wanted
         ),
+    )
+
+
+def other_key(selection: TableSelection, known: Sequence[str], now: Sequence[str]) -> SourceError:
+    """Rows are identified by other columns than those that the log knows them by."""
+    quoted = sql.Identifier(selection.schema, selection.name).as_string(None)
+    return SourceError(
+        "decode the replication stream",
+        selection.full_name,
+        f"its replica identity is now ({', '.join(now)}); the log knows its rows by ({', '.join(known)}),"
+        " so an UPDATE or DELETE would not find them",
+        f"as the tables' owner: ALTER TABLE {quoted} REPLICA IDENTITY DEFAULT;"
+        f" (or USING INDEX one on {', '.join(known)}); then attach anew, because what was changed meanwhile cannot be"
+        " told: choose a new `name` (a new log, slot and state)",
     )

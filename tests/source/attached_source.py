@@ -180,7 +180,7 @@ class Attached:
 
     def connect(self, role: Any = "owner") -> psycopg.Connection:
         """Another connection of the application's, the superuser's or the connector's role."""
-        return psycopg.connect(self.database.dsn(role), autocommit=True)
+        return psycopg.connect(self.database.dsn(role), autocommit=True, client_encoding="utf8")
 
     def ask(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """A superuser's question."""
