@@ -17,10 +17,10 @@ from connector.configuration import Configuration
 from connector.delivery.deliverer import Deliverer
 from connector.delivery.status import status
 from connector.errors import ConnectorError, DeliveryError, LogError, retryable
+from connector.finding import Finding, Severity
 from connector.log.opening import open_reader, open_writer
 from connector.observe import Fault, Hub
 from connector.preflight.emc import check_emc
-from connector.preflight.finding import Finding, Severity
 from connector.preflight.log import check_log
 from connector.source.capture import Capture
 

@@ -17,7 +17,7 @@ from plugins.postgres import Database
 
 from connector import configuration
 from connector.demo.legacy.installation import prepare
-from connector.source.catalog import read_catalog, require_publication
+from connector.source.catalog import captured_tables, require_attachable, survey_source
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "docker-compose.yml"
@@ -134,5 +134,8 @@ def test_the_owners_sql_is_enough(database: Database, configured: configuration.
         owner.execute(text.encode())
     selection = configured.plan.selection
     with psycopg.connect(database.dsn("emc_cdc")) as connection:
-        require_publication(connection, configured.settings.publication, selection)
-        assert read_catalog(connection, selection).keys() == {table.full_name for table in selection.tables}
+        found = survey_source(
+            connection, "emc_cdc", selection, configured.settings.publication, configured.settings.slot
+        )
+        require_attachable(found)
+        assert captured_tables(connection, found).keys() == {table.full_name for table in selection.tables}

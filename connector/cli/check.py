@@ -17,9 +17,9 @@ from connector import configuration as configurations
 from connector.cli.terminal import DEFAULT_CONFIG, ConfigOption, JsonOption
 from connector.configuration import Configuration
 from connector.errors import EXIT_OK, EXIT_USAGE
+from connector.finding import Finding, Severity
 from connector.mapping.plan import against_catalog
 from connector.preflight.emc import check_emc
-from connector.preflight.finding import Finding, Severity
 from connector.preflight.log import check_directories, check_log
 from connector.preflight.postgres import check_source
 

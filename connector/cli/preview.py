@@ -36,7 +36,7 @@ def preview(
     settings, plan = configuration.settings, configuration.plan
     shown: list[dict[str, Any]] = []
     with ask(settings.source, application="emc-cdc preview") as connection:
-        for dossier in LiveReader(connection, plan.selection).dossiers(rows):
+        for dossier in LiveReader(connection, plan.selection, settings.publication).dossiers(rows):
             verdict = judge(None, plan.facts(dossier), settings.emc)
             shown.append(
                 {

@@ -12,13 +12,13 @@ import psycopg
 import typer
 
 from connector import configuration as configurations
+from connector.catalog.identifier import quote
+from connector.catalog.survey import Survey
 from connector.change.selection import Selection
 from connector.cli.terminal import DEFAULT_CONFIG, ConfigOption, JsonOption
 from connector.errors import SourceError
-from connector.preflight.identifier import quote
 from connector.preflight.postgres import runtime_role, survey_over, survey_source
 from connector.preflight.setup import Statement, setup_statements
-from connector.preflight.survey import Survey
 from connector.settings import Settings
 from connector.source.connection import command_error, connect_error
 

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from threading import Thread
 from urllib.parse import urlsplit
 
-from connector.preflight.finding import Finding, Severity, ok
+from connector.finding import Finding, Severity, ok
 from connector.settings import EmcSettings
 
 _SOON_DAYS = 30

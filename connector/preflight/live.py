@@ -38,10 +38,10 @@ class LiveDossier:
 class LiveReader:
     """Reads the captured columns of live rows. Raises SourceError for what stands in the way."""
 
-    def __init__(self, connection: psycopg.Connection, selection: Selection) -> None:
+    def __init__(self, connection: psycopg.Connection, selection: Selection, publication: str) -> None:
         self._connection = connection
         self._selection = selection
-        self._tables = read_catalog(connection, selection)
+        self._tables = read_catalog(connection, selection, publication)
         self._references: dict[tuple[str, str, str], Row | None] = {}
 
     def dossiers(self, limit: int) -> Iterator[LiveDossier]:

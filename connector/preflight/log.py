@@ -17,12 +17,12 @@ import tempfile
 from pathlib import Path
 
 from connector.errors import LogError, LogUnavailable
+from connector.finding import Finding, Severity, ok
 from connector.log.contract import Durability
 from connector.log.embedded_file import DURABILITY
 from connector.log.kafka_cluster import Cluster, Patience
 from connector.log.kafka_topics import Topics, judge
 from connector.log.opening import open_reader
-from connector.preflight.finding import Finding, Severity, ok
 from connector.settings import EmbeddedSettings, KafkaSettings, Settings
 
 _LITTLE_SPACE = 1 << 30

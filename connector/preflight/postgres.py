@@ -11,15 +11,16 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import conninfo
 
+from connector.catalog.publication import check_publication, check_slot
+from connector.catalog.server import check_server
+from connector.catalog.survey import Survey
+from connector.catalog.tables import check_tables
 from connector.change.selection import Selection
 from connector.errors import ConnectorError, SourceError
-from connector.preflight.finding import Finding, Severity, ok
-from connector.preflight.publication import check_publication, check_slot
-from connector.preflight.server import check_server
-from connector.preflight.survey import Survey, survey
-from connector.preflight.tables import check_tables
+from connector.finding import Finding, Severity, ok
 from connector.settings import Settings
-from connector.source.connection import ask, command_error
+from connector.source import catalog as catalogs
+from connector.source.connection import ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +59,7 @@ def survey_source(settings: Settings, selection: Selection) -> Survey:
 
 def survey_over(connection: psycopg.Connection, role: str, settings: Settings, selection: Selection) -> Survey:
     """The facts about `role`, read over any connection. SourceError when they cannot be read."""
-    try:
-        return survey(connection, role, selection, settings.publication, settings.slot)
-    except psycopg.Error as error:
-        raise command_error(
-            "read the catalog", "source.dsn", error, "run it again; a migration may be holding locks"
-        ) from None
+    return catalogs.survey_source(connection, role, selection, settings.publication, settings.slot)
 
 
 def runtime_role(settings: Settings) -> str:

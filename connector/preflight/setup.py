@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from connector.catalog.identifier import listed, quote
+from connector.catalog.publication import check_publication, create_publication, may_publish, publisher
+from connector.catalog.server import RESTART
+from connector.catalog.survey import Survey, Table
+from connector.catalog.tables import check_tables, name_of, schema_granter
 from connector.errors import SourceError
-from connector.preflight.finding import Finding, Severity
-from connector.preflight.identifier import listed, quote
-from connector.preflight.publication import check_publication, create_publication, may_publish, publisher
-from connector.preflight.server import RESTART
-from connector.preflight.survey import Survey, Table
-from connector.preflight.tables import check_tables, name_of, schema_granter
+from connector.finding import Finding, Severity
 
 
 @dataclass(frozen=True, slots=True)

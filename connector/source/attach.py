@@ -31,10 +31,10 @@ def attach(session: Session, connection: psycopg.Connection, slot_timeout: float
 
     connection: for questions; slot_timeout: seconds that the making of a slot may wait for open transactions.
     """
-    server = catalogs.read_server(connection)
-    catalogs.require_logical(server)
-    tables = catalogs.read_catalog(connection, session.selection)
-    catalogs.require_publication(connection, session.settings.publication, session.selection)
+    role, publication = connection.info.user, session.settings.publication
+    found = catalogs.survey_source(connection, role, session.selection, publication, session.slot)
+    catalogs.require_attachable(found)
+    server, tables = found.server, catalogs.captured_tables(connection, found)
     replication = session.connect(server.version)
     identity = slots.identify_system(replication)
     ground = Attachment(session, connection, server, tables, identity)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import psycopg
 
+from connector.catalog.survey import Server
 from connector.change.position import Position
 from connector.change.selection import Selection
 from connector.source import catalog as catalogs
@@ -29,7 +30,7 @@ class Attachment:
 
     session: Session
     connection: psycopg.Connection
-    server: catalogs.Server
+    server: Server
     tables: Mapping[str, catalogs.CatalogTable]
     identity: SystemIdentity
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
-from psycopg import sql
-
+from connector.catalog.identifier import qualified
 from connector.change.columntype import Kind, column_type
 from connector.change.encoding import Encoder
 from connector.change.envelope import CONNECTOR, ENVELOPE_VERSION, table_schema
@@ -163,7 +162,7 @@ def described_shape(relation: Relation, table: CatalogTable) -> Shape:
 
 def other_key(selection: TableSelection, known: Sequence[str], now: Sequence[str]) -> SourceError:
     """Rows are identified by other columns than those that the log knows them by."""
-    quoted = sql.Identifier(selection.schema, selection.name).as_string(None)
+    quoted = qualified(selection.schema, selection.name)
     return SourceError(
         "decode the replication stream",
         selection.full_name,

@@ -16,8 +16,8 @@ import pytest
 import yaml
 from plugins.postgres import Database
 
+from connector.catalog.identifier import quote
 from connector.demo.postgres import PostgresServer, wheel_bin_dir
-from connector.preflight.identifier import quote
 
 # What the commands say does not depend on the server's version; starting a command is what takes time.
 pytestmark = pytest.mark.heavy

@@ -11,7 +11,7 @@ import psycopg
 
 from connector.change.selection import Role, Selection, TableSelection
 from connector.demo.postgres import PostgresServer
-from connector.preflight.finding import Finding, Severity
+from connector.finding import Finding, Severity
 from connector.preflight.postgres import check_source
 from connector.settings import Settings
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import trustme
 
+from connector.finding import Finding, Severity
 from connector.preflight.emc import check_emc
-from connector.preflight.finding import Finding, Severity
 from connector.settings import EmcSettings
 
 NOW = datetime.now(UTC)

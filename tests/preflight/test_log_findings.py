@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from plugins.kafka import KafkaBroker
 
+from connector.finding import Finding, Severity
 from connector.log.opening import open_writer
-from connector.preflight.finding import Finding, Severity
 from connector.preflight.log import check_directories, check_log
 from connector.settings import Settings
 

@@ -14,7 +14,7 @@ from plugins.postgres import bin_dir
 from pydantic import SecretStr
 
 from connector.demo.postgres import PostgresServer
-from connector.preflight.finding import Finding, Severity
+from connector.finding import Finding, Severity
 from connector.preflight.postgres import check_source
 
 ANY_VERSION = 18

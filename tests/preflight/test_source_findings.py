@@ -9,7 +9,7 @@ import pytest
 from attached_database import SELECTION, Attached
 
 from connector.change.selection import Role, Selection, TableSelection
-from connector.preflight.finding import Severity
+from connector.finding import Severity
 from connector.preflight.postgres import check_source
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING

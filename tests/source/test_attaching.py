@@ -17,13 +17,12 @@ from connector.errors import SourceError
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """sql: what brings the fault about, run by `who`; says: a part of the cause; mend: filled in by a person."""
+    """sql: what brings the fault about, run by `who`; says: a part of the cause."""
 
     name: str
     sql: str
     says: str
     who: str = "owner"
-    mend: str = ""
 
 
 CASES = [
@@ -35,7 +34,7 @@ CASES = [
     Case(
         "publication lacks a table",
         'ALTER PUBLICATION emc_cdc_thu DROP TABLE "mot cua"."Hồ sơ"',
-        'it does not publish "mot cua"."Hồ sơ"',
+        'it lacks "mot cua"."Hồ sơ"',
     ),
     Case(
         "row level security",
@@ -48,17 +47,33 @@ CASES = [
         'REVOKE SELECT ("Mã") ON "mot cua"."Hồ sơ" FROM emc_cdc',
         "may not read Mã",
     ),
-    Case("no USAGE", 'REVOKE USAGE ON SCHEMA "mot cua" FROM emc_cdc', "may not use the schema"),
+    Case("no USAGE", 'REVOKE USAGE ON SCHEMA "mot cua" FROM emc_cdc', "emc_cdc may not use it"),
     Case(
         "no primary key",
         'ALTER TABLE "mot cua".thanh_toan DROP CONSTRAINT thanh_toan_pkey',
-        "no replica identity",
-        mend='ALTER TABLE "mot cua"."thanh_toan" ADD PRIMARY KEY (id);',
+        "no usable replica identity",
+    ),
+    Case(
+        "deferrable primary key",
+        'ALTER TABLE "mot cua".thanh_toan DROP CONSTRAINT thanh_toan_pkey;'
+        ' ALTER TABLE "mot cua".thanh_toan ADD PRIMARY KEY (id) DEFERRABLE',
+        "its primary key is deferrable",
+    ),
+    Case(
+        "row filter",
+        'ALTER PUBLICATION emc_cdc_thu SET TABLE "mot cua"."Hồ sơ" WHERE (id > 5), "mot cua".thanh_toan,'
+        ' "mot cua".don_vi',
+        "a row filter keeps rows",
+    ),
+    Case(
+        "DELETE not published",
+        "ALTER PUBLICATION emc_cdc_thu SET (publish = 'insert, update, truncate')",
+        "it leaves out delete",
     ),
     Case(
         "replica identity nothing",
         'ALTER TABLE "mot cua".thanh_toan REPLICA IDENTITY NOTHING',
-        "its REPLICA IDENTITY is NOTHING",
+        "no usable replica identity",
     ),
 ]
 
@@ -90,22 +105,62 @@ def test_what_an_error_says_mends_it(mended: Attached, case: Case) -> None:
     refused = mended.refused()
     assert case.says in refused.cause
     assert mended.slot("slot_name") is None
-    if case.mend:
-        assert case.mend.replace("(id);", "(…);") in refused.mend
-        mended.owner.execute(case.mend.encode())
-    else:
-        apply(mended, refused)
+    apply(mended, refused)
     with mended.capturing():
         pass
     mended.assert_exact()
 
 
+def test_several_faults_are_told_and_mended_at_once(mended: Attached) -> None:
+    """What stands in the way is told whole, with each mend once, and all of them can be run."""
+    mended.owner.execute(
+        'REVOKE SELECT ("Mã") ON "mot cua"."Hồ sơ" FROM emc_cdc;'
+        ' ALTER PUBLICATION emc_cdc_thu SET TABLE "mot cua"."Hồ sơ" WHERE (id > 5), "mot cua".thanh_toan'
+    )
+    refused = mended.refused()
+    assert refused.cause.startswith("3 things stand in the way\n")
+    assert len(refused.mend.splitlines()) == 2, "one statement mends both faults of the publication"
+    apply(mended, refused)
+    with mended.capturing():
+        pass
+    mended.assert_exact()
+
+
+def test_columns_that_a_key_only_carries_along_are_no_key(attached: Attached) -> None:
+    """A primary key with INCLUDE columns is a dossier's key of one column, for capture as for check."""
+    attached.owner.execute(
+        'ALTER TABLE "mot cua"."Hồ sơ" DROP CONSTRAINT "Hồ sơ_pkey";'
+        ' ALTER TABLE "mot cua"."Hồ sơ" ADD PRIMARY KEY (id) INCLUDE ("Mã", rieng_tu)'
+    )
+    with attached.capturing():
+        attached.owner.execute('UPDATE "mot cua"."Hồ sơ" SET trang_thai = 1 WHERE id = 3')
+    attached.assert_exact()
+
+
+def test_an_inheriting_table_is_refused(attached: Attached) -> None:
+    """Rows of a child table by inheritance would arrive under its name, and be missed."""
+    attached.owner.execute('CREATE TABLE "mot cua".cu (PRIMARY KEY (id)) INHERITS ("mot cua"."Hồ sơ")')
+    assert "other tables inherit from it" in attached.refused().cause
+
+
+def test_a_generated_column_is_refused_unless_published(attached: Attached) -> None:
+    """A stored generated column is in the snapshot but not in the stream, but for 18 where the publication says so."""
+    attached.owner.execute(
+        'ALTER TABLE "mot cua".don_vi ADD ten_hoa text GENERATED ALWAYS AS (upper(ten)) STORED;'
+        ' GRANT SELECT (ten_hoa) ON "mot cua".don_vi TO emc_cdc'
+    )
+    with_generated = (*SELECTION.tables[:2], replace(SELECTION.tables[2], columns=("ten", "ten_hoa")))
+    attached.selection = Selection(with_generated)
+    refused = attached.refused(selection=attached.selection)
+    assert "generated columns are not in the replication stream: ten_hoa" in refused.cause
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        (replace(SELECTION.tables[1], name="thanh_toán"), "did you mean mot cua.thanh_toan?"),
-        (replace(SELECTION.tables[1], columns=("so_tienn",)), "did you mean so_tien?"),
-        (replace(SELECTION.tables[1], link="ho_so"), "did you mean ho_so_id?"),
+        (replace(SELECTION.tables[1], name="thanh_toán"), "mapping: write mot cua.thanh_toan"),
+        (replace(SELECTION.tables[1], columns=("so_tienn",)), "mapping: write so_tien"),
+        (replace(SELECTION.tables[1], link="ho_so"), "mapping: write ho_so_id"),
     ],
     ids=["table", "column", "link"],
 )

@@ -9,15 +9,16 @@
 | PG-24 | partitioned tables are published as one (publish_via_partition_root) |
 | PG-30 | the slot is absent, or ours and of use |
 
-A wrong list of tables is mended by one statement, which PostgreSQL applies at once: there is no moment without.
+A wrong list of tables is mended by one statement, which PostgreSQL applies at once: there is no moment without. What
+several findings say together is run as well: where one needs the list to be set whole, the others say the same.
 """
 
 from __future__ import annotations
 
-from connector.preflight.finding import Finding, Severity, ok
-from connector.preflight.identifier import literal, qualified, quote
-from connector.preflight.survey import Publication, Published, Survey
-from connector.preflight.tables import name_of
+from connector.catalog.identifier import literal, qualified, quote
+from connector.catalog.survey import Publication, Published, Survey
+from connector.catalog.tables import name_of
+from connector.finding import Finding, Severity, ok
 
 _INVALIDATED = {
     "wal_removed": "PostgreSQL has removed WAL that it needs (max_slot_wal_keep_size)",
@@ -122,9 +123,19 @@ def _missing(found: Survey, publication: Publication) -> list[Finding]:
             findings.append(_column_list(found, full_name, table.wanted, entry.columns))
     if absent:
         what, mend = f"it lacks {', '.join(absent)}", f"ALTER PUBLICATION {quote(found.publication_name)} ADD TABLE"
-        sql = (f"{mend} {', '.join(absent)};",)
+        sql = (_whole(found),) if _reset(found, publication) else (f"{mend} {', '.join(absent)};",)
         findings.append(Finding("PG-22", Severity.ERROR, _subject(found), what, sql, alterer(found)))
     return findings
+
+
+def _reset(found: Survey, publication: Publication) -> bool:
+    """Whether an entry is to be replaced, which only setting the whole list does."""
+    wanted = {(table.selection.schema, table.selection.name) for table in found.present}
+    return any(
+        entry.filtered or entry.columns is not None
+        for entry in publication.tables
+        if (entry.schema, entry.name) in wanted
+    )
 
 
 def _column_list(found: Survey, table: str, wanted: tuple[str, ...], published: list[str]) -> Finding:
@@ -168,7 +179,8 @@ def _more(found: Survey, publication: Publication) -> list[Finding]:
     if broken:
         what += f"; the application's UPDATE fails now on {_names(broken)}"
     tables = ", ".join(qualified(entry.schema, entry.name) for entry in more)
-    mend = (f"ALTER PUBLICATION {quote(found.publication_name)} DROP TABLE {tables};",)
+    drop = f"ALTER PUBLICATION {quote(found.publication_name)} DROP TABLE {tables};"
+    mend = (_whole(found),) if _reset(found, publication) else (drop,)
     severity = Severity.ERROR if broken else Severity.WARNING
     return [Finding("PG-23", severity, _subject(found), what, mend, alterer(found))]
 

@@ -13,9 +13,9 @@
 
 from __future__ import annotations
 
-from connector.preflight.finding import Finding, Severity, ok
-from connector.preflight.identifier import quote
-from connector.preflight.survey import RuntimeRole, Server, Survey
+from connector.catalog.identifier import quote
+from connector.catalog.survey import RuntimeRole, Server, Survey
+from connector.finding import Finding, Severity, ok
 
 RESTART = "-- then restart PostgreSQL once"
 """The mend that is not SQL: only the database's administrator knows how the server is started."""
@@ -23,14 +23,17 @@ _RELOAD = "SELECT pg_reload_conf();"
 _OLDEST, _NEWEST = 10, 18
 
 
+def check_ability(found: Survey) -> list[Finding]:
+    """PG-02 to PG-04: whether this server can ever be captured by this role."""
+    return [_version(found.server), _wal_level(found.server), *_role(found.role)]
+
+
 def check_server(found: Survey) -> list[Finding]:
     """PG-02 to PG-08."""
     server = found.server
     active = found.slot is not None and found.slot.active_pid is not None
     return [
-        _version(server),
-        _wal_level(server),
-        *_role(found.role),
+        *check_ability(found),
         _free("PG-05", "max_replication_slots", server.slots, server.slots_used, needed=found.slot is None),
         _free("PG-06", "max_wal_senders", server.senders, server.senders_used, needed=not active),
         _keep_size(server),

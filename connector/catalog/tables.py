@@ -19,10 +19,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from connector.catalog.identifier import listed, qualified, quote
+from connector.catalog.survey import Absent, Index, Survey, Table
 from connector.change.selection import Role
-from connector.preflight.finding import Finding, Severity, ok
-from connector.preflight.identifier import listed, qualified, quote
-from connector.preflight.survey import Absent, Index, Survey, Table
+from connector.finding import Finding, Severity, ok
 
 _KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 

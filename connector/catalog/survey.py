@@ -37,7 +37,8 @@ _ROLE = "SELECT oid, rolsuper, rolreplication, rolbypassrls, rolcanlogin FROM pg
 # One relation of the mapping, whatever kind it is. A role without the right (or a role that is not there: NULL) gets
 # false. Row level security as the server decides it for a reader: not for bypassers, nor for owners unless forced.
 _RELATION = """
-SELECT c.oid, c.relkind::text AS kind, c.relpersistence::text AS persistence, c.relreplident::text AS identity,
+SELECT c.oid::bigint AS oid, c.reltuples::bigint AS estimate,
+       c.relkind::text AS kind, c.relpersistence::text AS persistence, c.relreplident::text AS identity,
        pg_get_userbyid(c.relowner)::text AS owner, pg_get_userbyid(n.nspowner)::text AS schema_owner,
        coalesce(has_schema_privilege(%(role)s::oid, n.oid, 'USAGE'), false) AS usable,
        has_database_privilege(c.relowner, current_database(), 'CREATE') AS owner_may_publish,
@@ -192,9 +193,14 @@ class Heir:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A relation that the mapping names. `kind` and `persistence`, `identity`: letters of pg_class."""
+    """A relation that the mapping names. `kind` and `persistence`, `identity`: letters of pg_class.
+
+    `estimate`: the planner's row count, -1 (0 before PostgreSQL 14) when unknown.
+    """
 
     selection: TableSelection
+    oid: int
+    estimate: int
     kind: str
     persistence: str
     identity: str
@@ -283,9 +289,14 @@ class Survey:
 
 
 def survey(connection: psycopg.Connection, role: str, selection: Selection, publication: str, slot: str) -> Survey:
-    """Read it all. psycopg.Error when a question is not answered (in time)."""
+    """Read it all. psycopg.Error when a question is not answered (in time).
+
+    Of a server that is older than publications, only the server itself.
+    """
     cursor = connection.cursor(row_factory=dict_row)
     server = Server(**cursor.execute(_SERVER, {"slot": slot}).fetchall()[0])
+    if server.version < 100000:
+        return Survey(server, RuntimeRole(role, True, False, True, True), (), publication, None, slot, None)
     found = cursor.execute(_ROLE, {"role": role}).fetchone() or {}
     runtime = RuntimeRole(
         role,
@@ -314,7 +325,7 @@ def _table(
     if relation is None:
         rows = cursor.execute(_NEIGHBOURS).fetchall()
         return Absent(table, tuple((row["nspname"], row["relname"]) for row in rows))
-    names = {**known, "oid": relation.pop("oid")}
+    names = {**known, "oid": relation["oid"]}
     columns = _COLUMNS.format(generated="a.attgenerated::text" if version >= 120000 else "''")
     indexes = _INDEXES.format(key_columns="indnkeyatts" if version >= 110000 else "indnatts")
     return Table(
