@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
-from attached_source import DOSSIER, PARTITIONS, PAYMENT, Attached
+from attached_source import DOSSIER, PARTITIONS, PAYMENT, SELECTION, Attached
 
+from connector.change.selection import Selection
 from connector.errors import SourceError
 from connector.log.opening import open_reader
 
 TOUCH = """UPDATE "mot cua"."Hồ sơ" SET trang_thai = trang_thai || '+' WHERE id = 1"""
 PAY = """UPDATE "mot cua".thanh_toan SET ghi_chu = ghi_chu || '+' WHERE id = 1"""
+
+
+GENERATED = "GENERATED ALWAYS AS (upper(trang_thai)) STORED"
 
 
 def schema_ids(attached: Attached, table: str) -> list[int]:
@@ -115,16 +120,32 @@ def test_a_mapped_column_that_disappears_is_told(attached: Attached, statement: 
     assert [change.key for change in attached.streamed(PAYMENT)] == [("1",)]
 
 
-@pytest.mark.heavy
-def test_generated_columns_are_published_where_the_owner_says_so(attached: Attached) -> None:
-    """Unmapped ones are nobody's business, stored or not; a mapped one is refused before it would be missing."""
-    attached.owner.execute(
-        """ALTER TABLE "mot cua"."Hồ sơ" ADD hoa text GENERATED ALWAYS AS (upper(trang_thai)) STORED"""
-    )
+def test_generated_columns_nobody_mapped(attached: Attached) -> None:
+    """Stored ones are as other columns that are not mapped."""
+    attached.owner.execute(f'ALTER TABLE "mot cua"."Hồ sơ" ADD hoa text {GENERATED}'.encode())
     with attached.capturing():
         attached.owner.execute(TOUCH)
         attached.owner.execute("""INSERT INTO "mot cua"."Hồ sơ" VALUES (50, 'M50', 'a')""")
     assert [sorted(change.after or {}) for change in attached.streamed(DOSSIER)] == [
         ["Mã", "id", "noi_dung", "trang_thai"]
     ] * 2
+    attached.assert_exact()
+
+
+def test_a_generated_column_that_is_mapped(attached: Attached) -> None:
+    """Refused while it would be missing in the stream; from 18 on the mend publishes it, and it is as any other."""
+    attached.owner.execute(f'ALTER TABLE "mot cua"."Hồ sơ" ADD hoa text {GENERATED}'.encode())
+    with attached.connect("owner") as owner:
+        owner.execute("""GRANT SELECT (hoa) ON "mot cua"."Hồ sơ" TO emc_cdc""")
+    dossiers = replace(SELECTION.tables[0], columns=(*SELECTION.tables[0].columns, "hoa"))
+    attached.selection = Selection((dossiers, *SELECTION.tables[1:]))
+    refused = attached.refused(selection=attached.selection)
+    assert "generated columns are not in the replication stream: hoa" in refused.cause
+    if attached.database.version < 18:
+        assert refused.mend == "mapping: use the columns that they are computed from"
+        return
+    attached.owner.execute(refused.mend.removeprefix("as the tables' owner: ").encode())
+    with attached.capturing(selection=attached.selection):
+        attached.owner.execute(TOUCH)
+    assert [change.after and change.after["hoa"] for change in attached.streamed(DOSSIER)] == ["MOI+"]
     attached.assert_exact()
