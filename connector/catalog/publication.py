@@ -16,7 +16,7 @@ several findings say together is run as well: where one needs the list to be set
 from __future__ import annotations
 
 from connector.catalog.identifier import literal, qualified, quote
-from connector.catalog.survey import Publication, Published, Survey
+from connector.catalog.survey import Publication, Published, Slot, Survey
 from connector.catalog.tables import name_of
 from connector.finding import Finding, Severity, ok
 
@@ -198,12 +198,17 @@ def _partitions(found: Survey, publication: Publication) -> list[Finding]:
     return [Finding("PG-24", Severity.ERROR, _subject(found), what, mend, alterer(found))]
 
 
+def ours(slot: Slot, found: Survey) -> bool:
+    """Whether a slot of our name is one that we could have made: on this database, for pgoutput."""
+    return slot.plugin == "pgoutput" and slot.database == found.server.database
+
+
 def check_slot(found: Survey) -> Finding:
     """PG-30."""
     subject, slot = f"slot {found.slot_name}", found.slot
     if slot is None:
         return ok("PG-30", subject, "it will be made at the first start")
-    if slot.plugin != "pgoutput" or slot.database != found.server.database:
+    if not ours(slot, found):
         of = "a physical slot" if slot.plugin is None else f"of {slot.plugin} on database {slot.database}"
         mend = ("source.slot: another name, for this slot is somebody else's",)
         return Finding("PG-30", Severity.ERROR, subject, f"it is {of}", mend, "operator")

@@ -32,7 +32,7 @@ SELECT current_setting('server_version_num')::int AS version,
 """
 
 # The runtime role; no row when there is none of that name.
-_ROLE = "SELECT oid, rolsuper, rolreplication, rolbypassrls, rolcanlogin FROM pg_roles WHERE rolname = %(role)s"
+_ROLE = "SELECT oid::bigint, rolsuper, rolreplication, rolbypassrls, rolcanlogin FROM pg_roles WHERE rolname = %(role)s"
 
 # One relation of the mapping, whatever kind it is. A role without the right (or a role that is not there: NULL) gets
 # false. Row level security as the server decides it for a reader: not for bypassers, nor for owners unless forced.
@@ -42,6 +42,9 @@ SELECT c.oid::bigint AS oid, c.reltuples::bigint AS estimate,
        pg_get_userbyid(c.relowner)::text AS owner, pg_get_userbyid(n.nspowner)::text AS schema_owner,
        coalesce(has_schema_privilege(%(role)s::oid, n.oid, 'USAGE'), false) AS usable,
        has_database_privilege(c.relowner, current_database(), 'CREATE') AS owner_may_publish,
+       EXISTS (SELECT FROM pg_database d, aclexplode(d.datacl) x
+                WHERE d.datname = current_database() AND x.grantee = c.relowner AND x.grantee <> d.datdba
+                  AND x.privilege_type = 'CREATE') AS owner_was_granted_create,
        c.relrowsecurity AND NOT %(sees_all)s
            AND (c.relforcerowsecurity OR NOT coalesce(pg_has_role(%(role)s::oid, c.relowner, 'USAGE'), false))
            AS thinned
@@ -88,6 +91,24 @@ _IDENTIFIED = """
     SELECT FROM pg_index i
      WHERE i.indrelid = c.oid AND i.indisvalid AND i.indimmediate
        AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END))"""
+
+# What was granted to the role itself in this database, column by column and schema by schema: all that set-up grants.
+_GRANTED_COLUMNS = """
+SELECT n.nspname::text AS schema, c.relname::text AS name, pg_get_userbyid(c.relowner)::text AS owner,
+       array_agg(a.attname::text ORDER BY a.attnum) AS columns
+  FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE a.attnum > 0 AND NOT a.attisdropped
+   AND EXISTS (SELECT FROM aclexplode(a.attacl) x WHERE x.grantee = %(role)s AND x.privilege_type = 'SELECT')
+ GROUP BY 1, 2, 3 ORDER BY 1, 2
+"""
+_GRANTED_SCHEMAS = """
+SELECT n.nspname::text AS schema, pg_get_userbyid(n.nspowner)::text AS owner,
+       EXISTS (SELECT FROM pg_class c, aclexplode(c.relacl) r
+                WHERE c.relnamespace = n.oid AND r.grantee = %(role)s AND c.relowner <> r.grantee) AS used_otherwise
+  FROM pg_namespace n, aclexplode(n.nspacl) x
+ WHERE x.grantee = %(role)s AND x.privilege_type = 'USAGE' AND n.nspowner <> x.grantee
+ ORDER BY 1
+"""
 
 # Names to offer in the place of one that is not there.
 _NEIGHBOURS = """
@@ -149,14 +170,36 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
+class GrantedColumns:
+    """Columns of one table that the role was granted SELECT on, by name."""
+
+    schema: str
+    name: str
+    owner: str
+    columns: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class GrantedSchema:
+    """A schema that the role was granted USAGE on. `used_otherwise`: it has rights on whole relations in there, too."""
+
+    schema: str
+    owner: str
+    used_otherwise: bool
+
+
+@dataclass(frozen=True, slots=True)
 class RuntimeRole:
-    """The role the connector runs as."""
+    """The role the connector runs as, and what was granted to itself (not to PUBLIC or to roles that it is in)."""
 
     name: str
     exists: bool
-    superuser: bool
-    replication: bool
-    login: bool
+    superuser: bool = False
+    replication: bool = False
+    login: bool = False
+    bypasses_rls: bool = False
+    columns: tuple[GrantedColumns, ...] = ()
+    schemas: tuple[GrantedSchema, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +251,7 @@ class Table:
     schema_owner: str
     usable: bool
     owner_may_publish: bool
+    owner_was_granted_create: bool
     thinned: bool
     columns: tuple[Column, ...]
     indexes: tuple[Index, ...]
@@ -296,16 +340,9 @@ def survey(connection: psycopg.Connection, role: str, selection: Selection, publ
     cursor = connection.cursor(row_factory=dict_row)
     server = Server(**cursor.execute(_SERVER, {"slot": slot}).fetchall()[0])
     if server.version < 100000:
-        return Survey(server, RuntimeRole(role, True, False, True, True), (), publication, None, slot, None)
-    found = cursor.execute(_ROLE, {"role": role}).fetchone() or {}
-    runtime = RuntimeRole(
-        role,
-        bool(found),
-        found.get("rolsuper", False),
-        found.get("rolreplication", False),
-        found.get("rolcanlogin", False),
-    )
-    known = {"role": found.get("oid"), "sees_all": runtime.superuser or found.get("rolbypassrls", False)}
+        return Survey(server, RuntimeRole(role, exists=True), (), publication, None, slot, None)
+    oid, runtime = _role(cursor, role)
+    known = {"role": oid, "sees_all": runtime.superuser or runtime.bypasses_rls}
     tables = tuple(_table(cursor, table, known, server.version) for table in selection.tables)
     return Survey(
         server,
@@ -315,6 +352,23 @@ def survey(connection: psycopg.Connection, role: str, selection: Selection, publ
         _publication(cursor, publication, server.version),
         slot,
         _slot(cursor, slot, server.version),
+    )
+
+
+def _role(cursor: psycopg.Cursor[dict[str, Any]], name: str) -> tuple[int | None, RuntimeRole]:
+    found = cursor.execute(_ROLE, {"role": name}).fetchone()
+    if found is None:
+        return None, RuntimeRole(name, exists=False)
+    granted = {"role": found["oid"]}
+    return found["oid"], RuntimeRole(
+        name,
+        True,
+        found["rolsuper"],
+        found["rolreplication"],
+        found["rolcanlogin"],
+        found["rolbypassrls"],
+        tuple(GrantedColumns(**row) for row in cursor.execute(_GRANTED_COLUMNS, granted).fetchall()),
+        tuple(GrantedSchema(**row) for row in cursor.execute(_GRANTED_SCHEMAS, granted).fetchall()),
     )
 
 

@@ -1,4 +1,4 @@
-"""`emc-cdc setup`: the SQL that attaches the connector, for the people who may run it."""
+"""`emc-cdc setup`: the SQL that attaches the connector or takes it back, for the people who may run it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from connector.cli.terminal import DEFAULT_CONFIG, ConfigOption, JsonOption
 from connector.errors import SourceError
 from connector.preflight.postgres import runtime_role, survey_over, survey_source
 from connector.preflight.setup import Statement, setup_statements
+from connector.preflight.undo import undo_statements
 from connector.settings import Settings
-from connector.source.connection import command_error, connect_error
+from connector.source.connection import ask, command_error, connect_error
 
 # An owner's statement waits this long for a lock, so that it never queues up the application behind itself.
 _OPTIONS = "-c lock_timeout=2s -c statement_timeout=30s"
@@ -29,6 +30,10 @@ _OPTIONS = "-c lock_timeout=2s -c statement_timeout=30s"
 def setup(
     config: ConfigOption = DEFAULT_CONFIG,
     apply: Annotated[bool, typer.Option("--apply", help="Run the owner's statements, over --owner-dsn.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Take the set-up back: slot, publication, grants.")] = False,
+    drop_role: Annotated[
+        bool, typer.Option("--drop-role", help="With --undo: the connector's role goes, too (a superuser's part).")
+    ] = False,
     owner_dsn: Annotated[
         str | None,
         typer.Option(
@@ -46,23 +51,35 @@ def setup(
 
     Example: emc-cdc setup --config emc-cdc.yml > setup.sql
 
+    --undo prints, or with --apply runs, what takes all of it back; the slot is dropped over source.dsn. It refuses
+    while a capture streams. What the log, the index and the delivery state hold on this machine stays.
+
     Example: EMC_CDC_OWNER_DSN='host=… dbname=… user=…' emc-cdc setup --apply
+
+    Example: emc-cdc setup --undo > undo.sql
     """
+    if drop_role and not undo:
+        raise SourceError("print the set-up", "--drop-role", "it goes with --undo only", "add --undo, or leave it out")
     if apply and owner_dsn is None:
         raise SourceError("apply the set-up", "--owner-dsn", "it is missing", "give it, or set EMC_CDC_OWNER_DSN")
     configuration = configurations.load(config)
     settings, selection = configuration.settings, configuration.plan.selection
+
+    def wanted(found: Survey) -> list[Statement]:
+        return undo_statements(found, drop_role=drop_role) if undo else setup_statements(found)
+
     if owner_dsn is None:
-        statements = setup_statements(_as_runtime_role(settings, selection))
+        statements = wanted(_as_runtime_role(settings, selection))
     else:
         with _owner(owner_dsn) as connection:
-            statements = setup_statements(survey_over(connection, runtime_role(settings), settings, selection))
+            statements = wanted(survey_over(connection, runtime_role(settings), settings, selection))
             if apply:
                 _apply(connection, [statement for statement in statements if statement.who == "owner"])
+                _apply_ours(settings, [statement for statement in statements if statement.who == "operator"])
     if json_output:
         sys.stdout.write(json.dumps([asdict(one) for one in statements], ensure_ascii=False, indent=2) + "\n")
     else:
-        sys.stdout.write(_script(statements, applied=apply))
+        sys.stdout.write(_script(statements, applied=apply, undone=undo))
 
 
 def _as_runtime_role(settings: Settings, selection: Selection) -> Survey:
@@ -98,14 +115,30 @@ def _apply(connection: psycopg.Connection, statements: list[Statement]) -> None:
             raise command_error("apply the set-up", statement.sql, error, mend) from None
 
 
-def _script(statements: list[Statement], *, applied: bool) -> str:
+def _apply_ours(settings: Settings, statements: list[Statement]) -> None:
+    """What the runtime role itself takes back, while the owner's part may still be taken back as well."""
+    for statement in statements:
+        with ask(settings.source, application="emc-cdc setup") as connection:
+            try:
+                connection.execute("SET default_transaction_read_only = off")
+                connection.execute(statement.sql.encode())
+            except psycopg.Error as error:
+                mend = "end the capture that uses it, then run this again; nothing was changed"
+                raise command_error("apply the set-up", statement.sql, error, mend) from None
+
+
+def _script(statements: list[Statement], *, applied: bool, undone: bool) -> str:
     """A script for psql, part by part with who runs it."""
     if not statements:
-        return "-- Nothing is left to be done; emc-cdc check tells more.\n"
+        return f"-- Nothing is left to be {'taken back' if undone else 'done'}; emc-cdc check tells more.\n"
     parts = []
     for (who, role), group in groupby(statements, key=lambda one: (one.who, one.role)):
-        runner = f"the tables' owner ({' '.join(role.split())})" if who == "owner" else "a superuser (DBA)"
-        verb = "Done by" if applied and who == "owner" else "To be run by"
+        name = " ".join(role.split())
+        runner = {
+            "owner": f"the tables' owner ({name})",
+            "operator": f"the connector's role ({name}) or a superuser",
+        }.get(who, "a superuser (DBA)")
+        verb = "Done by" if applied and who != "dba" else "To be run by"
         lines = [f"-- {verb} {runner}:"]
         # A name may hold a line end, which must not end the comment: what follows would be run.
         lines += [f"{statement.sql}  -- {' '.join(statement.why.split())}" for statement in group]

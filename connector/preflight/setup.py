@@ -2,7 +2,7 @@
 
 Statements leave out what is done already, so they can be printed and applied again at any time. The tables' owner
 makes the publication and grants SELECT on mapped and key columns; only what an owner may not do is left to a
-superuser. All of it is taken back by dropping the publication and revoking the grants.
+superuser. `undo` takes all of it back.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ from connector.finding import Finding, Severity
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement. who: dba or owner; role: the owner's name, empty for a superuser; why: for who runs it."""
+    """One statement. why: for who runs it.
+
+    who: dba, owner or operator (the runtime role itself); role: the owner's or runtime role's name, empty for a
+    superuser. A statement that begins with `--` is a remark.
+    """
 
     sql: str
     who: str

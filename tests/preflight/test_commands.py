@@ -166,3 +166,46 @@ def test_a_database_that_cannot_be_reached(commands: Commands) -> None:
     assert [one["check"] for one in json.loads(said)["findings"]] == [
         "PG-01", "LOG-01", "LOG-02", "LOG-03", "DIR-01", "DIR-01", "EMC-C1", "EMC-C2",
     ]  # fmt: skip
+
+
+def test_undo_leaves_nothing_and_may_be_begun_again(commands: Commands) -> None:
+    """--undo --apply takes back what --apply made, slot included; without --apply it only prints."""
+    attached = commands.attached
+    commands.run("setup", "--apply", "--owner-dsn", commands.owner_dsn)
+    attached.run("SELECT pg_create_logical_replication_slot('emc_cdc_mot_cua', 'pgoutput')", "emc_cdc")
+    code, said = commands.run("setup", "--undo")
+    assert (code, said.splitlines()[0]) == (0, "-- To be run by the connector's role (emc_cdc) or a superuser:")
+    assert commands.run("check")[0] == 0
+    code, said = commands.run("setup", "--undo", "--apply", "--owner-dsn", commands.owner_dsn)
+    assert code == 0
+    assert "-- Done by the tables' owner (owner):\nDROP PUBLICATION" in said
+    assert attached.by_dba("SELECT (SELECT count(*) FROM pg_replication_slots) + count(*) FROM pg_publication") == [
+        (0,)
+    ]
+    assert commands.run("setup", "--undo")[1] == "-- Nothing is left to be taken back; emc-cdc check tells more.\n"
+    assert commands.run("setup", "--apply", "--owner-dsn", commands.owner_dsn)[0] == 0
+    assert commands.run("check")[0] == 0
+
+
+def test_undo_is_all_or_nothing(commands: Commands) -> None:
+    """When one statement fails, the slot is still there, and so is the publication."""
+    attached = commands.attached
+    commands.run("setup", "--apply", "--owner-dsn", commands.owner_dsn)
+    attached.run("SELECT pg_create_logical_replication_slot('emc_cdc_mot_cua', 'pgoutput')", "emc_cdc")
+    other = f"khac_{attached.database}"
+    attached.by_dba(f"CREATE ROLE {other};\nALTER TABLE motcua.don_vi OWNER TO {other}")
+    try:
+        with pytest.raises(SourceError) as refused:
+            commands.run("setup", "--undo", "--apply", "--owner-dsn", commands.owner_dsn)
+        assert refused.value.mend == f"run it as {other}; nothing was changed"
+        kept = attached.by_dba("SELECT (SELECT count(*) FROM pg_replication_slots) + count(*) FROM pg_publication")
+        assert kept == [(2,)]
+    finally:
+        attached.by_dba(f"ALTER TABLE motcua.don_vi OWNER TO owner;\nDROP OWNED BY {other};\nDROP ROLE {other}")
+
+
+def test_drop_role_belongs_to_undo(commands: Commands) -> None:
+    """--drop-role alone is refused before anything is asked of the database."""
+    with pytest.raises(SourceError) as refused:
+        commands.run("setup", "--drop-role")
+    assert refused.value.subject == "--drop-role"
