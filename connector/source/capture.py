@@ -101,6 +101,7 @@ class Capture:
             with ask(session.source, application="emc-cdc capture (questions)") as connection:
                 assembler = attach(session, connection, self._slot_timeout)
             self.streamed = True
+            session.watch()
             stream(session, assembler)
         except psycopg.Error as error:
             if error.sqlstate is None and not isinstance(error, psycopg.OperationalError):

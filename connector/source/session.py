@@ -33,6 +33,7 @@ from connector.source.index import KeyedIndex
 from connector.source.progress import Progress
 from connector.source.protocol import status_update
 from connector.source.spool import Spool
+from connector.source.watch import Watch
 
 _QUIET = 5.0
 """Seconds without a word of the server's after which it is asked for one."""
@@ -73,6 +74,7 @@ class Session:
         self.spool = Spool(self.source.data)
         self.progress = Progress(0)
         self._feeder: Feeder | None = None
+        self._watch: Watch | None = None
         self._replication: pq.abc.PGconn | None = None
         self._told = -1
         self.told_at = 0.0
@@ -98,8 +100,14 @@ class Session:
         self._replication = replicate(self.source, server_version)
         return self._replication
 
+    def watch(self) -> None:
+        """Look at the publication from now on, until the session ends."""
+        self._watch = Watch(self.source, self.settings.publication, self.selection, self._wake)
+
     def close(self) -> None:
         """End it all: what was handed over becomes durable if the log still takes it, and the server is told."""
+        if self._watch is not None:
+            self._watch.stop()
         if self._feeder is not None:
             self._feeder.stop(self.source.stall_timeout)
             self._last_feedback()
@@ -259,6 +267,8 @@ class Session:
     def _raise_failure(self) -> None:
         if self._feeder is not None and self._feeder.failure is not None:
             raise self._feeder.failure
+        if self._watch is not None and self._watch.failure is not None:
+            raise self._watch.failure
 
     def _wake(self) -> None:
         try:
