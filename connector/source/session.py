@@ -109,7 +109,9 @@ class Session:
         if self._watch is not None:
             self._watch.stop()
         if self._feeder is not None:
-            self._feeder.stop(self.source.stall_timeout)
+            # What it was already waited for counts: a server that is stopping waits for us.
+            left = self.source.stall_timeout - self._feeder.stalled_for(time.monotonic())
+            self._feeder.stop(max(0.1, left))
             self._last_feedback()
         if self._replication is not None:
             self._replication.finish()
