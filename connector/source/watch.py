@@ -12,11 +12,22 @@ from collections.abc import Callable
 import psycopg
 
 from connector.change.selection import Selection
-from connector.errors import SourceError, SourceUnavailable
+from connector.errors import SourceError
 from connector.settings import SourceSettings
-from connector.source import catalog as catalogs
 from connector.source.connection import ask
 
+# Captured tables of which the publication has neither themselves nor any partition. A table that was renamed is an
+# error here and no finding: the stream tells of it. Before 12 there is no pg_partition_tree, and so no watch.
+_ABSENT = """
+SELECT format('%%I.%%I', w.schema, w.name)
+  FROM unnest(%(schemas)s::text[], %(names)s::text[]) AS w(schema, name)
+ WHERE NOT EXISTS (
+    SELECT FROM pg_publication_tables p
+     WHERE p.pubname = %(publication)s
+       AND format('%%I.%%I', p.schemaname, p.tablename)::regclass IN (
+           SELECT format('%%I.%%I', w.schema, w.name)::regclass
+           UNION ALL SELECT relid FROM pg_partition_tree(format('%%I.%%I', w.schema, w.name)::regclass)))
+"""
 INTERVAL = 3.0
 """Seconds between two looks: what is amiss is known within five."""
 
@@ -51,15 +62,29 @@ class Watch:
             try:
                 with ask(self._settings, application="emc-cdc capture (watch)") as connection:
                     while not self._stop.wait(self._interval):
-                        catalogs.require_publication(connection, self._publication, self._selection)
-            except (psycopg.Error, SourceUnavailable):
+                        self._look(connection)
+            except (psycopg.Error, SourceError):
                 self._stop.wait(self._interval)
-            except SourceError as error:
-                self.failure = SourceError(
-                    "stream",
-                    error.subject,
-                    f"{error.cause} any more; what is changed there meanwhile is missing in the log",
-                    f"{error.mend} then attach anew: choose a new `name` (a new log, slot and state)",
-                )
-                self._wake()
+            if self.failure is not None:
                 return
+
+    def _look(self, connection: psycopg.Connection) -> None:
+        tables = self._selection.tables
+        values = {
+            "schemas": [table.schema for table in tables],
+            "names": [table.name for table in tables],
+            "publication": self._publication,
+        }
+        absent = [row[0] for row in connection.execute(_ABSENT, values).fetchall()]
+        if not absent:
+            return
+        listed = ", ".join(absent)
+        self.failure = SourceError(
+            "stream",
+            f"publication {self._publication}",
+            f"it does not publish {listed} any more; what is changed there meanwhile is missing in the log",
+            "run what `emc-cdc setup` prints to mend the publication, then attach anew: choose a new `name`"
+            " (a new log, slot and state)",
+        )
+        self._stop.set()
+        self._wake()

@@ -81,5 +81,5 @@ def test_a_publication_changed_behind_our_back(attached: Attached, change: str) 
         running.end()
     assert publication in told.value.subject
     assert "missing in the log" in told.value.cause
-    assert "PUBLICATION" in told.value.mend
+    assert "emc-cdc setup" in told.value.mend
     assert not told.value.transient
