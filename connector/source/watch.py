@@ -19,12 +19,13 @@ from connector.source.connection import ask
 # Captured tables of which the publication has neither themselves nor any partition. A table that was renamed is an
 # error here and no finding: the stream tells of it. Before 12 there is no pg_partition_tree, and so no watch.
 _ABSENT = """
+WITH p AS MATERIALIZED ( -- first of all, lest the planner looks up names that this role may not
+    SELECT schemaname, tablename FROM pg_publication_tables WHERE pubname = %(publication)s)
 SELECT format('%%I.%%I', w.schema, w.name)
   FROM unnest(%(schemas)s::text[], %(names)s::text[]) AS w(schema, name)
  WHERE NOT EXISTS (
-    SELECT FROM pg_publication_tables p
-     WHERE p.pubname = %(publication)s
-       AND format('%%I.%%I', p.schemaname, p.tablename)::regclass IN (
+    SELECT FROM p
+     WHERE format('%%I.%%I', p.schemaname, p.tablename)::regclass IN (
            SELECT format('%%I.%%I', w.schema, w.name)::regclass
            UNION ALL SELECT relid FROM pg_partition_tree(format('%%I.%%I', w.schema, w.name)::regclass)))
 """
