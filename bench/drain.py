@@ -11,7 +11,6 @@ written is read back and counted. Nothing is written to
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
@@ -32,6 +31,7 @@ from confluent_kafka.admin import AdminClient
 from bench import readers
 from bench.counting import debezium_changes, our_changes
 from bench.readers import Bench
+from bench.results import store
 from bench.sampling import BenchFailed, Drain, Watched, wait_until_attached, watch
 from bench.workload import Seen, Work, prepare, write
 from connector.configuration import load
@@ -39,7 +39,6 @@ from connector.demo.postgres import PostgresServer, debian_bin_dir
 from connector.errors import ConnectorError
 from tests.plugins.kafka import BrokerFailed, KafkaBroker
 
-RESULTS = Path(__file__).with_name("results.json")
 ATTACH_SECONDS = 60.0
 # Far slower than anything measured; a reader that takes longer is stuck.
 SLOWEST_RATE = 1000
@@ -60,7 +59,7 @@ def main() -> int:
         mend = f"\n→ {error.mend}" if isinstance(error, ConnectorError) else ""
         print(f"bench: {error}{mend}", file=sys.stderr)
         return 1
-    RESULTS.write_text(json.dumps(results, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    store("drain", results)
     _show(results)
     return 0 if results[0]["ratio"] >= GOAL else 1
 

@@ -55,6 +55,7 @@ OWN_PREFIX = "emc-cdc."
 _OID: Final = PAYLOAD + 1
 _MARKER: Final = PAYLOAD + 5
 _TUPLE: Final = PAYLOAD + 6
+_EMPTY: Final = PAYLOAD + len(PADDING)
 _NEW: Final = 0x4E
 _KEY: Final = 0x4B
 _OLD: Final = 0x4F
@@ -151,6 +152,8 @@ class Assembler:
 
     def feed(self, data: bytes) -> int:
         """One padded XLogData message. Returns the end LSN when it was a commit, else 0."""
+        if len(data) <= _EMPTY:
+            raise violation(f"an XLogData message of {len(data) - len(PADDING)} bytes")
         kind = data[PAYLOAD]
         if kind == 0x49:  # I
             self._insert(data)

@@ -12,18 +12,21 @@ import threading
 import time
 from collections.abc import Callable
 
+import psycopg
+
 from connector.change.selection import Selection
 from connector.errors import ConnectorError, SlotBusy, retryable
 from connector.log.contract import LogReader, LogWriter
 from connector.observe import Fault, Hub, SourceDisconnected
 from connector.settings import Settings
 from connector.source.attach import attach
-from connector.source.connection import ask
+from connector.source.connection import ask, command_error
 from connector.source.lock import DirectoryLock
-from connector.source.session import Session
+from connector.source.session import PATIENCE, Session, SilentConnection
 from connector.source.stream import stream
 
 _LONGEST_WAIT = 30.0
+_LONGEST_PATIENCE = 3600.0
 
 
 class Capture:
@@ -50,6 +53,9 @@ class Capture:
         self._hub = hub
         self.streamed = False
         """Whether it has ever been connected."""
+        self._patience = PATIENCE
+        self._advanced = False
+        """Whether the last session made something durable."""
 
     def run(self, stop: threading.Event) -> None:
         """Capture until `stop` is set. Raises ConnectorError when trying again cannot help.
@@ -65,6 +71,9 @@ class Capture:
                 try:
                     self._session(stop)
                 except ConnectorError as error:
+                    # A server that is busy for long may only look lost: it gets more time with every attempt.
+                    silent = isinstance(error, SilentConnection)
+                    self._patience = min(2 * self._patience, _LONGEST_PATIENCE) if silent else PATIENCE
                     waits = isinstance(error, SlotBusy) or stop.is_set()
                     fatal = not retryable(error) or not (self.streamed or waits)
                     self._hub.emit(SourceDisconnected(error.cause))
@@ -77,18 +86,28 @@ class Capture:
                     told = str(error)
                     if fatal:
                         raise
-                    waited = 0 if time.monotonic() - began > _LONGEST_WAIT else waited + 1
+                    # A session that brought the log further was no failed attempt, however short it was.
+                    waited = 0 if self._advanced or time.monotonic() - began > _LONGEST_WAIT else waited + 1
                     # Full jitter, so that two captures do not knock in step.
                     stop.wait(random.uniform(0.1, min(_LONGEST_WAIT, 0.5 * 2**waited)))  # noqa: S311
                 else:
                     self._hub.emit(SourceDisconnected("stopped"))
 
     def _session(self, stop: threading.Event) -> None:
-        session = Session(self._settings, self._selection, self._open_writer, self._open_reader, self._hub, stop)
+        session = Session(
+            self._settings, self._selection, self._open_writer, self._open_reader, self._hub, stop, self._patience
+        )
         try:
             with ask(session.source, application="emc-cdc capture (questions)") as connection:
                 assembler = attach(session, connection, self._slot_timeout)
             self.streamed = True
+            session.watch()
             stream(session, assembler)
+        except psycopg.Error as error:
+            if error.sqlstate is None and not isinstance(error, psycopg.OperationalError):
+                raise  # a mistake of ours, not the server's or the network's
+            # A connection may be cut at any byte of any answer; what a step could say better it has said itself.
+            raise command_error("ask PostgreSQL", "source.dsn", error, "see PostgreSQL's log") from None
         finally:
             session.close()
+            self._advanced = session.progress.durable > session.progress.began

@@ -7,12 +7,16 @@ so that nothing else depends on the server's.
 
 from __future__ import annotations
 
+import select
+import time
+
 import psycopg
 from psycopg import conninfo, pq, sql
 
 from connector.errors import SourceError, SourceUnavailable
 from connector.settings import SourceSettings
 
+_CONNECT_SECONDS = 10.0
 _TEXT_FORM = "-c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=postgres -c extra_float_digits=1 -c bytea_output=hex"
 
 # SQLSTATE classes and codes after which the same attempt may work later (PostgreSQL Appendix A).
@@ -41,12 +45,31 @@ def replicate(settings: SourceSettings, server_version: int) -> pq.abc.PGconn:
     options = _TEXT_FORM + (" -c wal_sender_timeout=8s" if server_version >= 120000 else "")
     parameters = _parameters(settings, options, "emc-cdc capture")
     line = conninfo.make_conninfo("", **parameters, replication="database")
-    connection = pq.PGconn.connect(line.encode())
-    if connection.status != pq.ConnStatus.OK:
-        message = connection.error_message.decode(errors="replace")
+    connection = pq.PGconn.connect_start(line.encode())
+    seconds = float(parameters["connect_timeout"]) or _CONNECT_SECONDS
+    if not _connected(connection, time.monotonic() + seconds * (1 + parameters.get("host", "").count(","))):
+        message = connection.error_message.decode(errors="replace") or f"no answer within {seconds:.0f} s"
         connection.finish()
         raise connect_error(message, None, parameters.get("user", "<role>"))
     return connection
+
+
+def _connected(connection: pq.abc.PGconn, deadline: float) -> bool:
+    """Go through libpq's steps. Its own blocking connect would hold the interpreter's lock, and so every thread."""
+    while connection.status != pq.ConnStatus.BAD:
+        match connection.connect_poll():
+            case pq.PollingStatus.OK:
+                return True
+            case pq.PollingStatus.READING:
+                readers, writers = [connection.socket], []
+            case pq.PollingStatus.WRITING:
+                readers, writers = [], [connection.socket]
+            case _:
+                return False
+        left = deadline - time.monotonic()
+        if left <= 0 or not any(select.select(readers, writers, [], left)):
+            return False
+    return False
 
 
 def connect_error(message: str, sqlstate: str | None, role: str = "<role>") -> SourceError:
@@ -96,7 +119,7 @@ def _parameters(settings: SourceSettings, options: str, application: str) -> dic
         raise connect_error(str(error).splitlines()[0], None) from None
     own = str(parameters.pop("options", "") or "")
     merged = {name: str(value) for name, value in parameters.items() if value is not None}
-    merged.setdefault("connect_timeout", "10")
+    merged.setdefault("connect_timeout", f"{_CONNECT_SECONDS:.0f}")
     # A host that vanished is noticed in about 25 s instead of hours (cases: connection black-holed).
     merged |= {
         "keepalives_idle": "10",

@@ -11,9 +11,10 @@ from __future__ import annotations
 class Progress:
     """LSNs of one streaming session; used from the capture thread only."""
 
-    __slots__ = ("_handed_over", "confirmed", "durable", "in_transaction", "received", "server_end")
+    __slots__ = ("_handed_over", "began", "confirmed", "durable", "in_transaction", "received", "server_end")
 
     def __init__(self, confirmed: int) -> None:
+        self.began = confirmed
         self.received = confirmed
         self.durable = confirmed
         self.confirmed = confirmed

@@ -46,6 +46,9 @@ def payload_lsn(data: bytes) -> int:
     return lsn
 
 
-def status_update(received: int, flushed: int, now_us: int) -> bytes:
-    """A standby status update. `flushed` frees WAL, so it must be durable; it is told as applied, too."""
-    return _STATUS.pack(b"r", received, flushed, flushed, now_us - PG_EPOCH_US, 0)
+def status_update(received: int, flushed: int, now_us: int, reply: bool = False) -> bytes:
+    """A standby status update. `flushed` frees WAL, so it must be durable; it is told as applied, too.
+
+    reply: the server shall answer at once, with a keepalive.
+    """
+    return _STATUS.pack(b"r", received, flushed, flushed, now_us - PG_EPOCH_US, reply)

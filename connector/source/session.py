@@ -33,10 +33,20 @@ from connector.source.index import KeyedIndex
 from connector.source.progress import Progress
 from connector.source.protocol import status_update
 from connector.source.spool import Spool
+from connector.source.watch import Watch
+
+_QUIET = 5.0
+"""Seconds without a word of the server's after which it is asked for one."""
+PATIENCE = 10.0
+"""Seconds that its answer may take at first."""
+
+
+class SilentConnection(SourceUnavailable):
+    """The connection is there, but the server does not answer on it: a lost host, a broken path, or very long work."""
 
 
 class Session:
-    """See the module's contract."""
+    """See the module's contract. `patience`: seconds that the server may be silent after it was asked for a word."""
 
     def __init__(
         self,
@@ -46,12 +56,14 @@ class Session:
         open_reader: Callable[[], LogReader],
         hub: Hub,
         stop: threading.Event,
+        patience: float = PATIENCE,
     ) -> None:
         self.settings = settings
         self.source = settings.source
         self.selection = selection
         self.hub = hub
         self.stop = stop
+        self.patience = patience
         self.open_reader = open_reader
         self._open_writer = open_writer
         self.slot = settings.slot
@@ -62,10 +74,12 @@ class Session:
         self.spool = Spool(self.source.data)
         self.progress = Progress(0)
         self._feeder: Feeder | None = None
+        self._watch: Watch | None = None
         self._replication: pq.abc.PGconn | None = None
         self._told = -1
         self.told_at = 0.0
         """When the server last heard from us (time.monotonic())."""
+        self._heard_at = self._asked_at = time.monotonic()
         self._adopting: Job | None = None
         self._seen_batches = 0
 
@@ -86,10 +100,18 @@ class Session:
         self._replication = replicate(self.source, server_version)
         return self._replication
 
+    def watch(self) -> None:
+        """Look at the publication from now on, until the session ends."""
+        self._watch = Watch(self.source, self.settings.publication, self.selection, self._wake)
+
     def close(self) -> None:
         """End it all: what was handed over becomes durable if the log still takes it, and the server is told."""
+        if self._watch is not None:
+            self._watch.stop()
         if self._feeder is not None:
-            self._feeder.stop(self.source.stall_timeout)
+            # What it was already waited for counts: a server that is stopping waits for us.
+            left = self.source.stall_timeout - self._feeder.stalled_for(time.monotonic())
+            self._feeder.stop(max(0.1, left))
             self._last_feedback()
         if self._replication is not None:
             self._replication.finish()
@@ -157,6 +179,7 @@ class Session:
 
     def consume(self) -> None:
         """Take what the socket has."""
+        self._heard_at = time.monotonic()
         try:
             self.replication.consume_input()
         except psycopg.OperationalError as error:
@@ -171,6 +194,13 @@ class Session:
         self._raise_failure()
         if postgres in ready:
             self.consume()
+        elif self._asked_at > self._heard_at and time.monotonic() - self._asked_at > self.patience:
+            raise SilentConnection(
+                "stream",
+                self.slot,
+                f"the server has said nothing for {self.patience:.0f} s, although it was asked",
+                "nothing is to be done: it is connected to anew; see to the network if this comes again and again",
+            )
         feeder = self.feeder
         if feeder.stalled_for(time.monotonic()) > self.source.stall_timeout:
             raise LogUnavailable(
@@ -209,11 +239,16 @@ class Session:
     def _send(self, told: int) -> None:
         connection = self.replication
         progress = self.progress
+        now = time.monotonic()
+        # Asked once, at most; the answer to it is a keepalive, if not something better.
+        asks = self._asked_at <= self._heard_at and now - self._heard_at > _QUIET
         try:
-            connection.put_copy_data(status_update(progress.received, told, time.time_ns() // 1000))
+            connection.put_copy_data(status_update(progress.received, told, time.time_ns() // 1000, asks))
             connection.flush()
         except psycopg.OperationalError as error:
             raise connect_error(str(error), None) from None
+        if asks:
+            self._asked_at = now
         self._told = told
         self.told_at = time.monotonic()
         self.hub.emit(SlotProgress(progress.received, progress.durable, told, progress.server_end))
@@ -234,6 +269,8 @@ class Session:
     def _raise_failure(self) -> None:
         if self._feeder is not None and self._feeder.failure is not None:
             raise self._feeder.failure
+        if self._watch is not None and self._watch.failure is not None:
+            raise self._watch.failure
 
     def _wake(self) -> None:
         try:

@@ -23,6 +23,7 @@ _SLOT = """
 SELECT plugin, database, active_pid, confirmed_flush_lsn::text, restart_lsn::text, {wal_status}
   FROM pg_replication_slots WHERE slot_name = %(slot)s
 """
+_START_SECONDS = 30.0
 _DROP = "SELECT pg_drop_replication_slot(%(slot)s)"
 
 # Transactions that slot creation would wait for (PostgreSQL section 49.2.1: it needs a consistent point).
@@ -129,7 +130,12 @@ def drop_slot(connection: psycopg.Connection, slot: str) -> None:
 
 def identify_system(replication: pq.abc.PGconn) -> SystemIdentity:
     """Which cluster and timeline the replication connection talks to."""
-    row = _command(replication, "IDENTIFY_SYSTEM", "ask the server who it is", 10.0)
+    try:
+        row = _command(replication, "IDENTIFY_SYSTEM", "ask the server who it is", 10.0)
+    except TimeoutError:
+        raise SourceUnavailable(
+            "ask the server who it is", "source.dsn", "no answer within 10 s", "waiting for the server to come back"
+        ) from None
     return SystemIdentity(row[0], int(row[1]))
 
 
@@ -158,7 +164,12 @@ def start_streaming(replication: pq.abc.PGconn, slot: str, publication: str, ser
     quoted = publication.replace('"', '""').replace("'", "''")
     options = protocol_options(server_version) | {"publication_names": f'"{quoted}"'}
     listed = ", ".join(f"{name} '{value}'" for name, value in options.items())
-    result = replication.exec_(f'START_REPLICATION SLOT "{slot}" LOGICAL 0/0 ({listed})'.encode())
+    try:
+        result = _result(replication, f'START_REPLICATION SLOT "{slot}" LOGICAL 0/0 ({listed})', _START_SECONDS)
+    except TimeoutError:
+        raise SourceUnavailable(
+            "start streaming", slot, f"no answer within {_START_SECONDS:.0f} s", "waiting for the server to come back"
+        ) from None
     if result.status != pq.ExecStatus.COPY_BOTH:
         raise replication_error("start streaming", slot, result)
 
@@ -213,20 +224,27 @@ def replication_error(operation: str, subject: str, result: pq.abc.PGresult) -> 
             return SourceError(operation, subject, message, "see PostgreSQL's log")
 
 
-def _command(replication: pq.abc.PGconn, command: str, operation: str, timeout: float) -> list[str]:
-    replication.send_query(command.encode())
+def _result(replication: pq.abc.PGconn, command: str, timeout: float) -> pq.abc.PGresult:
+    """A replication command's first result. TimeoutError when there is none within `timeout` seconds."""
     deadline = time.monotonic() + timeout
-    while replication.is_busy():
-        left = deadline - time.monotonic()
-        if left <= 0 or not select.select([replication.socket], [], [], left)[0]:
-            raise TimeoutError
-        try:
+    try:
+        replication.send_query(command.encode())
+        while replication.is_busy():
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([replication.socket], [], [], left)[0]:
+                raise TimeoutError
             replication.consume_input()
-        except psycopg.OperationalError as error:
-            raise connect_error(str(error), None) from None
+    except psycopg.OperationalError as error:
+        raise connect_error(str(error), None) from None
     result = replication.get_result()
-    if result is None or result.status != pq.ExecStatus.TUPLES_OK:
-        assert result is not None
+    if result is None:
+        raise SourceUnavailable("ask the server", "source.dsn", "it gave no answer", "waiting for it to come back")
+    return result
+
+
+def _command(replication: pq.abc.PGconn, command: str, operation: str, timeout: float) -> list[str]:
+    result = _result(replication, command, timeout)
+    if result.status != pq.ExecStatus.TUPLES_OK:
         raise replication_error(operation, command.split('"')[1] if '"' in command else "the server", result)
     row = [(result.get_value(0, index) or b"").decode() for index in range(result.nfields)]
     while replication.get_result() is not None:

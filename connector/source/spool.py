@@ -136,6 +136,8 @@ class Spool:
 
         They are to be read before the next call. Raises ProtocolViolation, SourceUnavailable.
         """
+        if len(data) <= PAYLOAD:
+            raise violation(f"an XLogData message of {len(data)} bytes")
         kind = data[PAYLOAD]
         current = self._current
         if kind not in STREAM_MESSAGES:

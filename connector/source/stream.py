@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 
 from connector.source.assembler import Assembler
+from connector.source.decode.messages import violation
 from connector.source.decode.transcoder import PADDING
 from connector.source.protocol import KEEPALIVE, PAYLOAD, XLOG_DATA, parse_keepalive
 from connector.source.session import Session
@@ -73,6 +74,8 @@ def stream(session: Session, assembler: Assembler) -> None:
             elif data[0] == KEEPALIVE:
                 _keepalive(session, assembler, bytes(data))
                 continue
+            else:
+                raise violation(f"a stream message of unknown type {chr(data[0])!r}")
         elif size == 0:
             if not dry:
                 # What libpq has read is used up. Only when the socket has nothing either is it time to hand over:

@@ -185,9 +185,12 @@ def violation(cause: str) -> ProtocolViolation:
 
 
 def read_tuple(data: bytes, at: int) -> tuple[Tuple, int]:
-    """TupleData at offset `at`, and the offset after it. struct.error or IndexError when it is cut short."""
+    """TupleData at offset `at`, and the offset after it. Raises ProtocolViolation when it is cut short."""
     cursor = _Cursor(data, at)
-    return cursor.tuple(), cursor.at
+    try:
+        return cursor.tuple(), cursor.at
+    except (struct.error, IndexError) as error:
+        raise violation("a row is cut short") from error
 
 
 def _kind(data: bytes) -> str:
