@@ -19,6 +19,8 @@ from typing import Any, Self, TypeVar
 
 _CHUNK = 65536
 _PATIENCE = 30.0
+_ASKS_REPLICATION = b"\0replication\0"
+"""Stands in the startup message of a replication connection, and in no other."""
 _Result = TypeVar("_Result")
 
 
@@ -39,6 +41,7 @@ class _Link:
         self.server: asyncio.StreamWriter | None = None
         self.cut = cut
         self.passed = 0
+        self.replicating = False
         self.open = asyncio.Event()
         self.open.set()
 
@@ -79,8 +82,9 @@ class Proxy:
         self._do(lambda: [self._end(link, reset) for link in list(self._links)])
 
     def inject(self, data: bytes) -> None:
-        """Give the client of the newest connection bytes as if the server had sent them, between two of its chunks."""
-        self._do(lambda: self._links[-1].client.write(data))
+        """Give the client of the newest replication connection bytes as if the server had sent them, between two of
+        its chunks."""
+        self._do(lambda: [link for link in self._links if link.replicating][-1].client.write(data))
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -160,7 +164,8 @@ class Proxy:
         self._end(link)
 
     @staticmethod
-    def _plain(_: _Link, data: bytes) -> bytes:
+    def _plain(link: _Link, data: bytes) -> bytes:
+        link.replicating = link.replicating or _ASKS_REPLICATION in data
         return data
 
     @staticmethod
