@@ -256,11 +256,12 @@ class Session:
     def _last_feedback(self) -> None:
         """After the log thread has ended: tell what became durable, if the server still listens."""
         feeder = self._feeder
-        if feeder is None or self._told < 0 or feeder.failure is not None or not feeder.saved_lsn:
+        if feeder is None or feeder.failure is not None or not feeder.saved_lsn:
             return
+        self._note_durable(feeder)
         try:
-            self._note_durable(feeder)
-            self._send(feeder.saved_lsn)
+            if self._told >= 0:
+                self._send(feeder.saved_lsn)
         except ConnectorError:
             return
 

@@ -12,6 +12,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+import psycopg
+
+from connector.errors import SourceUnavailable
 from connector.source.assembler import Assembler
 from connector.source.decode.messages import violation
 from connector.source.decode.transcoder import PADDING
@@ -50,7 +53,19 @@ class _Pace:
 
 
 def stream(session: Session, assembler: Assembler) -> None:
-    """Until `stop` is set, between two transactions where that is near. Raises ConnectorError."""
+    """Until `stop` is set, between two transactions where that is near. Raises ConnectorError.
+
+    What had come before a connection broke goes to the log all the same: else a network that cuts every connection
+    after less than a batch would let nothing through.
+    """
+    try:
+        _stream(session, assembler)
+    except (SourceUnavailable, psycopg.OperationalError):
+        session.hand_over(assembler)
+        raise
+
+
+def _stream(session: Session, assembler: Assembler) -> None:
     connection, feeder, spool = session.replication, session.feeder, session.spool
     feed, read, progress = assembler.feed, connection.get_copy_data, session.progress
     pace = _Pace(session, assembler)

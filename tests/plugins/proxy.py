@@ -115,11 +115,12 @@ class Proxy:
 
     async def _shut(self) -> None:
         self._server.close()
-        for link in list(self._links):
-            self._end(link, reset=True)
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._links or self._tasks:
+            for link in list(self._links):
+                self._end(link, reset=True)
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.sleep(0)  # transports that were aborted are closed in the next round
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -138,6 +139,9 @@ class Proxy:
             server, link.server = await asyncio.open_connection("127.0.0.1", self._target)
         except OSError:
             self._end(link, reset=True)  # as if nobody listened
+            return
+        if link not in self._links:  # it was cut meanwhile
+            link.server.transport.abort()
             return
         self._keep(self._pump(link, client, link.server, self._plain))
         await self._pump(link, server, link.client, self._counted)
