@@ -66,6 +66,12 @@ class SlotBusy(SourceUnavailable):
     """Another process reads the slot: this one waits for its turn."""
 
 
+class SourceHeld(SourceError):
+    """The database and the mapping do not fit together now: the place is kept, and capture goes on when they do."""
+
+    transient = True
+
+
 class ProtocolViolation(SourceError):
     """Bytes of the replication stream that PostgreSQL's chapter 55 does not allow."""
 

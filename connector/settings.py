@@ -148,6 +148,11 @@ class Settings(Section):
     def publication(self) -> str:
         return self.source.publication or f"emc_cdc_{self.name}".replace("-", "_")
 
+    @property
+    def index(self) -> Path:
+        """Where capture's keyed index is."""
+        return self.source.data / f"{self.name}.index.sqlite"
+
 
 def _loopback(url: str) -> bool:
     host = url.removeprefix("http://").split("/", 1)[0].rsplit("@", 1)[-1]

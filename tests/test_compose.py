@@ -17,7 +17,7 @@ from plugins.postgres import Database
 
 from connector import configuration
 from connector.demo.legacy.installation import prepare
-from connector.source.catalog import captured_tables, require_attachable, survey_source
+from connector.source.catalog import attach_refusal, captured_tables, survey_source
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "docker-compose.yml"
@@ -137,5 +137,5 @@ def test_the_owners_sql_is_enough(database: Database, configured: configuration.
         found = survey_source(
             connection, "emc_cdc", selection, configured.settings.publication, configured.settings.slot
         )
-        require_attachable(found)
-        assert captured_tables(connection, found).keys() == {table.full_name for table in selection.tables}
+        assert attach_refusal(found) is None
+        assert captured_tables(connection, found, {}).keys() == {table.full_name for table in selection.tables}

@@ -20,6 +20,8 @@ from connector.errors import EXIT_LOST, ConnectorError
 from connector.log.opening import open_reader
 from connector.settings import Settings
 from connector.source.connection import ask
+from connector.source.hold import read_hold
+from connector.source.index import remembered
 
 # How much WAL the slot retains, and how far confirmation is behind, in bytes.
 _SLOT = """
@@ -57,12 +59,17 @@ def _source(settings: Settings) -> dict[str, Any]:
     if row is None:
         return {"slot": settings.slot, "error": "there is no slot", "mend": "start `emc-cdc run` or `emc-cdc capture`"}
     active, confirmed, retained, behind = row
+    try:
+        hold = read_hold(remembered(settings.index))
+    except ConnectorError as error:
+        return {"slot": settings.slot, "error": error.cause, "mend": error.mend}
     return {
         "slot": settings.slot,
         "active": active,
         "confirmed_lsn": confirmed,
         "retained_bytes": retained,
         "behind_bytes": behind,
+        "held": None if hold is None else asdict(hold),
     }
 
 
@@ -88,6 +95,8 @@ def _needs_a_person(found: dict[str, Any]) -> bool:
     parts = (found["source"], found["log"], found["delivery"])
     if any("error" in part for part in parts):
         return True
+    if found["source"]["held"] is not None:
+        return True
     return any(partition["parked"] or partition["held"] for partition in found["delivery"]["partitions"])
 
 
@@ -103,6 +112,11 @@ def _show(found: dict[str, Any]) -> None:
             f"[green]✓[/] PostgreSQL: slot {escape(source['slot'])} {state}, đã xác nhận {source['confirmed_lsn']},"
             f" chậm {_size(source['behind_bytes'])}, giữ lại {_size(source['retained_bytes'])} WAL"
         )
+        if held := source["held"]:
+            console.print(
+                f"[yellow]![/] tạm giữ từ {held['since']}: {escape(held['subject'])}: {escape(held['cause'])}\n"
+                f"    [green]→[/] {escape(held['mend'])}"
+            )
     if "error" not in log:
         console.print(f"[green]✓[/] Nhật ký: {sum(log['ends'].values())} bản ghi; {escape(log['durability'])}")
     if "error" in delivery:

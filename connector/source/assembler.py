@@ -44,9 +44,10 @@ from connector.source.decode.messages import (
 )
 from connector.source.decode.records import record
 from connector.source.decode.transcoder import PADDING, text_bytes, zigzag
+from connector.source.fitting import fit, renamed
 from connector.source.index import NO_DOSSIER, IndexChanges, KeyedIndex, Texts
 from connector.source.protocol import PAYLOAD, payload_lsn
-from connector.source.relation import CapturedRelation, described_shape
+from connector.source.relation import CapturedRelation
 
 OWN_PREFIX = "emc-cdc."
 """Logical messages of other prefixes are somebody else's business and are not kept (promise 5)."""
@@ -96,7 +97,8 @@ class Assembler:
     """See the module's contract. Used from the capture thread only.
 
     catalog: the captured tables; register: Avro schema text → id; tails: last position of each non-empty partition;
-    ancestors: pg_class.oid of a relation that is not in the catalog → full names of the tables that it is a part of.
+    ancestors: pg_class.oid of a relation that is not in the catalog → full names of the tables that it is a part of;
+    known_at: LSN at which the catalog was read; fits: told of a table whose relation fits although it is newer.
     """
 
     def __init__(
@@ -111,6 +113,8 @@ class Assembler:
         register: Callable[[str], int],
         now_ms: Callable[[], int],
         ancestors: Callable[[int], Sequence[str]],
+        known_at: int,
+        fits: Callable[[CatalogTable], None],
     ) -> None:
         self.name = name
         self.database = database
@@ -123,6 +127,8 @@ class Assembler:
         self._index = index
         self.register = register
         self._ancestors = ancestors
+        self._known_at = known_at
+        self._fits = fits
         self.now_ms = now_ms
         self._partition_of = partitioner(partitions, murmur2 if native is None else native.murmur2)
         self._tables: dict[bytes, CapturedRelation | None] = {}
@@ -139,7 +145,8 @@ class Assembler:
         # The transaction
         self.in_transaction = False
         self._serial = 0
-        self._commit_lsn = 0
+        self.commit_lsn = 0
+        """Of the transaction that is being read, or was last."""
         self._commit_time_us = 0
         self._xid = 0
         self._ordinal = 0
@@ -218,7 +225,7 @@ class Assembler:
             raise violation("a transaction begins inside another")
         self.in_transaction = True
         self._serial += 1
-        self._commit_lsn = commit_lsn
+        self.commit_lsn = commit_lsn
         self._commit_time_us = commit_time + PG_EPOCH_US
         self._xid = xid
         self._ordinal = 0
@@ -230,7 +237,7 @@ class Assembler:
         if len(data) != PAYLOAD + 1 + _COMMIT.size + len(PADDING):
             raise violation("a commit message of another length")
         _, commit_lsn, end_lsn = _COMMIT.unpack_from(data, PAYLOAD + 1)[:3]
-        if not self.in_transaction or commit_lsn != self._commit_lsn:
+        if not self.in_transaction or commit_lsn != self.commit_lsn:
             raise violation("a commit does not belong to the transaction that is open")
         entries = self._entries
         for at in self._last.values():
@@ -397,7 +404,7 @@ class Assembler:
 
     def _has(self, partition: int, sub: int) -> bool:
         tail = self._tails.get(partition)
-        return tail is not None and (self.epoch, self._commit_lsn, self._ordinal, sub) <= tail
+        return tail is not None and (self.epoch, self.commit_lsn, self._ordinal, sub) <= tail
 
     def _enter(self, table: CapturedRelation) -> None:
         """The table's first record in this transaction: the bytes that all of them share."""
@@ -411,10 +418,10 @@ class Assembler:
                     b"\2",
                     zigzag(self._xid),
                     self._epoch_bytes,
-                    zigzag(self._commit_lsn),
+                    zigzag(self.commit_lsn),
                 )
             )
-            transaction = b"%d:%d" % (self._xid, self._commit_lsn)
+            transaction = b"%d:%d" % (self._xid, self.commit_lsn)
             self._identity = b"".join((_zigzag_of_now(self.now_ms()), b"\2", text_bytes(transaction)))
         table.serial = self._serial
         table.order = 0
@@ -465,12 +472,16 @@ class Assembler:
         relation = parse(data[PAYLOAD : -len(PADDING)])
         assert isinstance(relation, Relation)
         oid = relation.oid.to_bytes(4, "big")
-        catalog = self._catalog.get(f"{relation.schema}.{relation.table}")
+        # Every DDL of this transaction is in a catalog that was read after its commit.
+        younger = self.commit_lsn <= self._known_at
+        name = f"{relation.schema}.{relation.table}"
+        catalog = self._catalog.get(name)
         is_partition = False
         if catalog is None:
-            for captured in self._catalog.values():
-                if captured.oid == relation.oid:
-                    raise _renamed(captured.selection.full_name, f"{relation.schema}.{relation.table}")
+            catalog = next((table for table in self._catalog.values() if table.oid == relation.oid), None)
+            if catalog is not None and not younger:
+                raise renamed(catalog.selection, name)
+        if catalog is None:
             # Of a publication without publish_via_partition_root, or somebody else's.
             catalog = next(
                 (self._catalog[name] for name in self._ancestors(relation.oid) if name in self._catalog), None
@@ -479,15 +490,12 @@ class Assembler:
                 self._tables[oid] = None
                 return
             is_partition = True
+        relation, shape = fit(relation, catalog, younger)
         self._tables[oid] = CapturedRelation(
-            self.name,
-            self.database,
-            catalog.selection,
-            described_shape(relation, catalog),
-            relation.columns,
-            self.register,
-            is_partition,
+            self.name, self.database, catalog.selection, shape, relation.columns, self.register, is_partition
         )
+        if not younger:
+            self._fits(catalog)
 
     def _truncate(self, data: bytes) -> None:
         self._ordinal += 1
@@ -501,7 +509,7 @@ class Assembler:
             if table is not None:
                 if table.is_partition:
                     raise _partition_emptied(table.name)
-                position = Position(self.epoch, self._commit_lsn, self._ordinal, sub)
+                position = Position(self.epoch, self.commit_lsn, self._ordinal, sub)
                 lsn = payload_lsn(data)
                 value = table.encoder.row(self._slow_context(), Op.TRUNCATE, None, None, position, lsn, 1, False)
                 self._broadcast(truncate_key(table.name, position), value, sub)
@@ -514,7 +522,7 @@ class Assembler:
         self._ordinal += 1
         if not message.prefix.startswith(OWN_PREFIX):
             return
-        position = Position(self.epoch, self._commit_lsn, self._ordinal)
+        position = Position(self.epoch, self.commit_lsn, self._ordinal)
         value = self.message_encoder().message(
             self._slow_context(), message.prefix, message.content, position, payload_lsn(data), False
         )
@@ -538,7 +546,7 @@ class Assembler:
             self.name,
             self.database,
             self.epoch,
-            self._commit_lsn,
+            self.commit_lsn,
             self._commit_time_us,
             self._xid,
             self.now_ms(),
@@ -553,15 +561,6 @@ class Assembler:
 
 def _undescribed() -> ProtocolViolation:
     return violation("a change of a relation that was never described")
-
-
-def _renamed(known: str, now: str) -> SourceError:
-    return SourceError(
-        "decode the replication stream",
-        known,
-        f"it is now called {now}",
-        "correct the mapping to the new name (or rename it back) and start again; the slot keeps the place",
-    )
 
 
 def _partition_emptied(table: str) -> SourceError:

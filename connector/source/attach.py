@@ -12,18 +12,26 @@ from collections.abc import Mapping
 
 import psycopg
 
-from connector.errors import LogUnavailable, SourceError, SourceUnavailable
+from connector.catalog.survey import Survey
+from connector.errors import LogUnavailable, SourceError, SourceHeld, SourceUnavailable
 from connector.observe import SourceConnected
 from connector.source import catalog as catalogs
 from connector.source import slot as slots
 from connector.source.assembler import Assembler
-from connector.source.attachment import STATE_SNAPSHOT, STATE_STREAMING, Attachment, selection_text
+from connector.source.attachment import (
+    COLUMNS,
+    STATE_SNAPSHOT,
+    STATE_STREAMING,
+    Attachment,
+    columns_text,
+    selection_text,
+)
 from connector.source.decode.accelerator import native
+from connector.source.fitting import other_key
 from connector.source.initial import read_first
 from connector.source.progress import Progress
 from connector.source.rebuild import rebuild_index
-from connector.source.relation import other_key
-from connector.source.session import Session
+from connector.source.session import UNPUBLISHED, Session
 
 
 def attach(session: Session, connection: psycopg.Connection, slot_timeout: float) -> Assembler:
@@ -32,17 +40,18 @@ def attach(session: Session, connection: psycopg.Connection, slot_timeout: float
     connection: for questions; slot_timeout: seconds that the making of a slot may wait for open transactions.
     """
     role, publication = connection.info.user, session.settings.publication
+    known_at = slots.wal_position(connection)
     found = catalogs.survey_source(connection, role, session.selection, publication, session.slot)
-    catalogs.require_attachable(found)
-    server, tables = found.server, catalogs.captured_tables(connection, found)
+    meta = session.index.meta()
+    _require_attachable(session, found, meta)
+    server, tables = found.server, catalogs.captured_tables(connection, found, json.loads(meta.get(COLUMNS, "{}")))
     replication = session.connect(server.version)
     identity = slots.identify_system(replication)
-    ground = Attachment(session, connection, server, tables, identity)
+    ground = Attachment(session, connection, server, tables, identity, known_at)
     state = slots.read_slot(connection, session.slot, server.version)
     if state is not None and state.active_pid is not None:
         # Before the index is rebuilt: what the other one writes meanwhile would be missing in it.
         raise slots.held(session.slot, state.active_pid)
-    meta = session.index.meta()
     rebuilt = not meta
     if rebuilt:
         meta = _rebuild(session, state.confirmed if state else 0)
@@ -77,10 +86,41 @@ def attach(session: Session, connection: psycopg.Connection, slot_timeout: float
         if rebuilt:
             session.index.clear()  # it is out of date by the time the slot is free
         raise
+    if COLUMNS not in meta:
+        session.index.save([], {COLUMNS: columns_text(tables)})
     session.progress = Progress(state.confirmed)
     tails = session.open_log()
     session.hub.emit(SourceConnected(server.version, session.slot, state.confirmed, native is not None))
     return ground.assembler(int(meta["epoch"]), tails)
+
+
+def _require_attachable(session: Session, found: Survey, meta: Mapping[str, str]) -> None:
+    """SourceError with all that stands in the way; SourceHeld when it once fitted, and may again without a gap."""
+    error = catalogs.attach_refusal(found)
+    if error is None:
+        if UNPUBLISHED in meta:
+            raise _unpublished(session, json.loads(meta[UNPUBLISHED]))
+        return
+    if meta.get("state") != STATE_STREAMING or meta["selection"] != selection_text(session.selection):
+        raise error  # it has never fitted: a mistake to be told at once
+    if found.publication is None:
+        raise error
+    if absent := catalogs.unpublished(found):
+        session.index.save([], {UNPUBLISHED: json.dumps(absent)})
+        raise error
+    held = SourceHeld(error.operation, error.subject, error.cause, error.mend)
+    session.hold(held, int(meta["confirmed"]))
+    raise held
+
+
+def _unpublished(session: Session, tables: list[str]) -> SourceError:
+    return SourceError(
+        "resume from the replication slot",
+        session.slot,
+        f"the publication was without {', '.join(tables)} for a time; what was changed there meanwhile is missing in"
+        " the stream",
+        "attach anew: choose a new `name` (a new log, slot and state); what is in the log and the ledger stays safe",
+    )
 
 
 def _rebuild(session: Session, confirmed: int) -> dict[str, str]:

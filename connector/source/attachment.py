@@ -23,6 +23,9 @@ STATE_SNAPSHOT = "snapshot"
 STATE_STREAMING = "streaming"
 """The index's `state` from then on."""
 
+COLUMNS = "columns"
+"""The index's memory of column numbers: see `columns_text`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
@@ -33,6 +36,8 @@ class Attachment:
     server: Server
     tables: Mapping[str, catalogs.CatalogTable]
     identity: SystemIdentity
+    known_at: int
+    """LSN before which every DDL is in `tables`."""
 
     def assembler(self, epoch: int, tails: Mapping[int, Position]) -> Assembler:
         """For the open log, whose partitions end at `tails`."""
@@ -48,7 +53,16 @@ class Attachment:
             session.register,
             lambda: time.time_ns() // 1_000_000,
             self._ancestors,
+            self.known_at,
+            self._fits,
         )
+
+    def _fits(self, table: catalogs.CatalogTable) -> None:
+        """Remember the numbers of its columns, if they are others than those that were known."""
+        name, numbers = table.selection.full_name, {column: table.numbers[column] for column in table.known}
+        if numbers != table.known:
+            known = json.loads(self.session.index.meta()[COLUMNS]) | {name: numbers}
+            self.session.remember({COLUMNS: json.dumps(known, ensure_ascii=False)})
 
     def _ancestors(self, oid: int) -> list[str]:
         """Asked over a connection of its own: the one for questions is closed by the time that the stream runs."""
@@ -63,6 +77,11 @@ def keys_text(tables: Mapping[str, catalogs.CatalogTable]) -> str:
     """The columns by which the log knows each table's rows, as the index remembers them."""
     keys = {name: [column.name for column in table.shape.key] for name, table in tables.items()}
     return json.dumps(keys, ensure_ascii=False, sort_keys=True)
+
+
+def columns_text(tables: Mapping[str, catalogs.CatalogTable]) -> str:
+    """The numbers of the mapped columns (`CatalogTable.known`), as the index remembers them."""
+    return json.dumps({name: dict(table.known) for name, table in tables.items()}, ensure_ascii=False)
 
 
 def selection_text(selection: Selection) -> str:

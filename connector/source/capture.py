@@ -15,7 +15,7 @@ from collections.abc import Callable
 import psycopg
 
 from connector.change.selection import Selection
-from connector.errors import ConnectorError, SlotBusy, retryable
+from connector.errors import ConnectorError, SlotBusy, SourceHeld, retryable
 from connector.log.contract import LogReader, LogWriter
 from connector.observe import Fault, Hub, SourceDisconnected
 from connector.settings import Settings
@@ -26,6 +26,7 @@ from connector.source.session import PATIENCE, Session, SilentConnection
 from connector.source.stream import stream
 
 _LONGEST_WAIT = 30.0
+_HELD_WAIT = 5.0
 _LONGEST_PATIENCE = 3600.0
 
 
@@ -75,7 +76,8 @@ class Capture:
                     silent = isinstance(error, SilentConnection)
                     self._patience = min(2 * self._patience, _LONGEST_PATIENCE) if silent else PATIENCE
                     waits = isinstance(error, SlotBusy) or stop.is_set()
-                    fatal = not retryable(error) or not (self.streamed or waits)
+                    held = isinstance(error, SourceHeld)
+                    fatal = not retryable(error) or not (self.streamed or waits or held)
                     self._hub.emit(SourceDisconnected(error.cause))
                     if time.monotonic() - began > _LONGEST_WAIT:
                         told = ""
@@ -89,7 +91,8 @@ class Capture:
                     # A session that brought the log further was no failed attempt, however short it was.
                     waited = 0 if self._advanced or time.monotonic() - began > _LONGEST_WAIT else waited + 1
                     # Full jitter, so that two captures do not knock in step.
-                    stop.wait(random.uniform(0.1, min(_LONGEST_WAIT, 0.5 * 2**waited)))  # noqa: S311
+                    longest = _HELD_WAIT if held else _LONGEST_WAIT
+                    stop.wait(random.uniform(0.1, min(longest, 0.5 * 2**waited)))  # noqa: S311
                 else:
                     self._hub.emit(SourceDisconnected("stopped"))
 

@@ -1,13 +1,13 @@
 """What the catalog says of the captured tables, once nothing stands in the way of capturing them.
 
 Contract: the facts and the rules are the room `catalog`'s, which `check` and `setup` use as well, so that capture
-refuses what they refuse. `require_attachable` raises one SourceError with every mend; `captured_tables` gives the kept
+refuses what they refuse. `attach_refusal` makes one SourceError with every mend; `captured_tables` gives the kept
 `Shape` of each table that is there. Only SELECT on the catalog is needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import psycopg
@@ -22,11 +22,11 @@ from connector.errors import SourceError
 from connector.finding import Finding, Severity
 from connector.source.connection import command_error
 
-# One row per column of one table, in table order.
+# One row per column of one table, in table order, with those that it once had.
 _COLUMNS = """
-SELECT a.attname, a.atttypid, a.atttypmod
+SELECT a.attname, a.atttypid, a.atttypmod, a.attnum, a.attisdropped
   FROM pg_attribute a
- WHERE a.attrelid = %(oid)s AND a.attnum > 0 AND NOT a.attisdropped
+ WHERE a.attrelid = %(oid)s AND a.attnum > 0
  ORDER BY a.attnum
 """
 
@@ -45,13 +45,20 @@ _RUNNERS = {"owner": "as the tables' owner: ", "dba": "as a superuser: "}
 
 @dataclass(frozen=True, slots=True)
 class CatalogTable:
-    """One captured table as the catalog has it. `estimate`: the planner's row count, -1 when unknown."""
+    """One captured table as the catalog has it.
+
+    estimate: the planner's row count, -1 when unknown; numbers: of all its columns now (pg_attribute.attnum);
+    dropped: those of columns that it once had; known: of the mapped columns when the stream was last known to fit.
+    """
 
     selection: TableSelection
     shape: Shape
     oid: int
     identity: str
     estimate: int
+    numbers: Mapping[str, int]
+    dropped: Collection[int]
+    known: Mapping[str, int]
 
 
 def survey_source(
@@ -66,27 +73,54 @@ def survey_source(
         ) from None
 
 
-def require_attachable(found: Survey) -> None:
-    """SourceError with all that stands in the way. Free slots and senders are left to the server's own answer."""
-    _require([*check_ability(found), *check_tables(found), *check_publication(found)])
+def attach_refusal(found: Survey) -> SourceError | None:
+    """All that stands in the way. Free slots and senders are left to the server's own answer."""
+    return refusal([*check_ability(found), *check_tables(found), *check_publication(found)])
+
+
+def unpublished(found: Survey) -> list[str]:
+    """Tables of which the publication that is there lacks rows, so that the stream lacks them, too."""
+    publication = found.publication
+    if publication is None or publication.all_tables:
+        return []
+    whole = {(entry.schema, entry.name) for entry in publication.tables if not entry.filtered}
+    selections = [table.selection for table in found.present]
+    return [
+        selection.full_name
+        for selection in selections
+        if (selection.schema, selection.name) not in whole and selection.schema not in publication.schemas
+    ]
 
 
 def read_catalog(connection: psycopg.Connection, selection: Selection, publication: str) -> dict[str, CatalogTable]:
     """Every selected table by full name, whether or not it is published. SourceError when one cannot be captured."""
     found = survey_source(connection, connection.info.user, selection, publication, "")
     _require(check_tables(found))
-    return captured_tables(connection, found)
+    return captured_tables(connection, found, {})
 
 
-def captured_tables(connection: psycopg.Connection, found: Survey) -> dict[str, CatalogTable]:
-    """The tables that are there by full name, in the selection's order."""
+def captured_tables(
+    connection: psycopg.Connection, found: Survey, known: Mapping[str, Mapping[str, int]]
+) -> dict[str, CatalogTable]:
+    """The tables that are there by full name, in the selection's order. `known`: see CatalogTable, by full name."""
     tables = {}
     for table in found.present:
         selection, wanted, key = table.selection, set(table.wanted), set(table.key)
         rows = connection.execute(_COLUMNS, {"oid": table.oid}).fetchall()
-        columns = tuple(Column(name, oid, typmod, name in key) for name, oid, typmod in rows if name in wanted)
+        columns = tuple(Column(name, oid, typmod, name in key) for name, oid, typmod, *_ in rows if name in wanted)
+        numbers = {name: number for name, _, _, number, dropped in rows if not dropped}
+        dropped = {number for _, _, _, number, dropped in rows if dropped}
         shape = Shape(selection.schema, selection.name, columns)
-        tables[selection.full_name] = CatalogTable(selection, shape, table.oid, table.identity, table.estimate)
+        tables[selection.full_name] = CatalogTable(
+            selection,
+            shape,
+            table.oid,
+            table.identity,
+            table.estimate,
+            numbers,
+            dropped,
+            known.get(selection.full_name, {name: numbers[name] for name in wanted}),
+        )
     return tables
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import deque
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -167,6 +168,17 @@ class KeyedIndex:
         """Close the file. Never raises."""
         for connection in (self._reader, self._writer):
             connection.close()
+
+
+def remembered(path: Path) -> dict[str, str]:
+    """What another process's index remembers (see `KeyedIndex.meta`); empty when there is no index."""
+    if not path.exists():
+        return {}
+    try:
+        with closing(sqlite3.connect(path, timeout=10.0)) as connection:
+            return dict(connection.execute("SELECT name, value FROM meta").fetchall())
+    except sqlite3.Error as error:
+        raise _broken(path, error) from error
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -16,7 +16,15 @@ from connector.errors import ConnectorError, SourceUnavailable
 from connector.observe import SnapshotProgress, SourceConnected
 from connector.source import slot as slots
 from connector.source.assembler import Assembler
-from connector.source.attachment import STATE_SNAPSHOT, STATE_STREAMING, Attachment, keys_text, selection_text
+from connector.source.attachment import (
+    COLUMNS,
+    STATE_SNAPSHOT,
+    STATE_STREAMING,
+    Attachment,
+    columns_text,
+    keys_text,
+    selection_text,
+)
 from connector.source.catalog import CatalogTable
 from connector.source.decode.accelerator import native
 from connector.source.progress import Progress
@@ -34,6 +42,7 @@ def read_first(ground: Attachment, last_epoch: int, slot_timeout: float) -> Asse
         "timeline": str(identity.timeline),
         "selection": selection_text(session.selection),
         "keys": keys_text(ground.tables),
+        COLUMNS: columns_text(ground.tables),
         "confirmed": "0",
     }
     session.index.clear()

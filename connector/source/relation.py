@@ -9,15 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
-from connector.catalog.identifier import qualified
 from connector.change.columntype import Kind, column_type
 from connector.change.encoding import Encoder
 from connector.change.envelope import CONNECTOR, ENVELOPE_VERSION, table_schema
 from connector.change.selection import Role, TableSelection
 from connector.change.shape import Column, Shape
-from connector.errors import SourceError
-from connector.source.catalog import CatalogTable
-from connector.source.decode.messages import Relation, RelationColumn
+from connector.source.decode.messages import RelationColumn
 from connector.source.decode.transcoder import compile_transcoder, text_bytes
 from connector.source.index import Texts
 from connector.source.protocol import PAYLOAD
@@ -125,50 +122,3 @@ class CapturedRelation:
             [next(values).encode() if column.key else None for column in self.shape.columns]
         )
         return row
-
-
-def described_shape(relation: Relation, table: CatalogTable) -> Shape:
-    """The kept shape of a relation as the stream describes it, under the captured table's name.
-
-    SourceError when it does not carry what is mapped, or identifies its rows by other columns than the log does.
-    Without identity (NOTHING) there are only rows that are new: PostgreSQL refuses the others to the application.
-    """
-    selection = table.selection
-    known = {column.name for column in table.shape.key}
-    keys = {column.name for column in relation.columns if column.key}
-    if relation.identity in "fn":  # every column is flagged, or none: the key is the one the log has
-        keys = known
-    wanted = {*selection.columns, *keys, *([selection.link] if selection.link else [])}
-    absent = sorted(wanted - {column.name for column in relation.columns})
-    if absent:
-        raise SourceError(
-            "decode the replication stream",
-            selection.full_name,
-            f"the mapped column {', '.join(absent)} is not published any more (dropped, renamed, unlisted)",
-            "correct the mapping to the table's new columns and start again; the slot keeps the place",
-        )
-    if keys != known:
-        raise other_key(selection, sorted(known), sorted(keys))
-    return Shape(
-        selection.schema,
-        selection.name,
-        tuple(
-            Column(column.name, column.type_oid, column.typmod, column.name in keys)
-            for column in relation.columns
-            if column.name in wanted
-        ),
-    )
-
-
-def other_key(selection: TableSelection, known: Sequence[str], now: Sequence[str]) -> SourceError:
-    """Rows are identified by other columns than those that the log knows them by."""
-    quoted = qualified(selection.schema, selection.name)
-    return SourceError(
-        "decode the replication stream",
-        selection.full_name,
-        f"its replica identity is now ({', '.join(now)}); the log knows its rows by ({', '.join(known)}),"
-        " so an UPDATE or DELETE would not find them",
-        f"as the tables' owner: ALTER TABLE {quoted} REPLICA IDENTITY DEFAULT;"
-        f" (or USING INDEX one on {', '.join(known)}); then attach anew, because what was changed meanwhile cannot be"
-        " told: choose a new `name` (a new log, slot and state)",
-    )

@@ -8,6 +8,7 @@ session begins stands in `attach`, what it then does in `stream`.
 
 from __future__ import annotations
 
+import json
 import select
 import socket
 import threading
@@ -21,7 +22,7 @@ from psycopg import pq
 from connector.change.decoding import ChangeDecoder
 from connector.change.position import Position
 from connector.change.selection import Selection
-from connector.errors import ConnectorError, LogUnavailable, SourceUnavailable
+from connector.errors import ConnectorError, LogUnavailable, SourceHeld, SourceUnavailable
 from connector.log.contract import LogReader, LogWriter
 from connector.observe import Hub, SlotProgress
 from connector.settings import Settings
@@ -29,12 +30,15 @@ from connector.source import slot as slots
 from connector.source.assembler import Assembler
 from connector.source.connection import connect_error, replicate
 from connector.source.feeder import Feeder, Job
+from connector.source.hold import hold_text
 from connector.source.index import KeyedIndex
 from connector.source.progress import Progress
 from connector.source.protocol import status_update
 from connector.source.spool import Spool
 from connector.source.watch import Watch
 
+UNPUBLISHED = "unpublished"
+"""The index's memory of tables that were out of the publication: what was changed there meanwhile is missing."""
 _QUIET = 5.0
 """Seconds without a word of the server's after which it is asked for one."""
 PATIENCE = 10.0
@@ -70,7 +74,7 @@ class Session:
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
-        self.index = KeyedIndex(self.source.data / f"{settings.name}.index.sqlite")
+        self.index = KeyedIndex(settings.index)
         self.spool = Spool(self.source.data)
         self.progress = Progress(0)
         self._feeder: Feeder | None = None
@@ -137,6 +141,18 @@ class Session:
     def call(self, action: Callable[[], Any]) -> Job:
         """Have something done on the log thread, in order with the batches."""
         return self.feeder.submit(action)
+
+    def remember(self, meta: dict[str, str]) -> Job:
+        """Have the index remember something, in order with the batches."""
+        return self.call(lambda: self.index.save([], meta))
+
+    def hold(self, error: SourceHeld, lsn: int) -> None:
+        """Remember why nothing after `lsn` is read now."""
+        text = hold_text(error, lsn, self.index.meta())
+        if self._feeder is None:
+            self.index.save([], text)
+        else:
+            self.remember(text)
 
     def register(self, schema: str) -> int:
         """The id of a schema, registered in the log."""
@@ -271,6 +287,7 @@ class Session:
         if self._feeder is not None and self._feeder.failure is not None:
             raise self._feeder.failure
         if self._watch is not None and self._watch.failure is not None:
+            self.remember({UNPUBLISHED: json.dumps(self._watch.absent)})
             raise self._watch.failure
 
     def _wake(self) -> None:

@@ -26,6 +26,11 @@ SELECT plugin, database, active_pid, confirmed_flush_lsn::text, restart_lsn::tex
 _START_SECONDS = 30.0
 _DROP = "SELECT pg_drop_replication_slot(%(slot)s)"
 
+# The end of WAL; on a standby, of what it has applied.
+_POSITION = """
+SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END::text
+"""
+
 # Transactions that slot creation would wait for (PostgreSQL section 49.2.1: it needs a consistent point).
 _OLD_TRANSACTIONS = """
 SELECT pid, coalesce(extract(epoch FROM now() - xact_start), 0)::int
@@ -69,6 +74,13 @@ def read_slot(connection: psycopg.Connection, slot: str, server_version: int) ->
         return None
     plugin, database, pid, confirmed, restart, wal_status = row
     return SlotState(plugin, database, pid, parse_lsn(confirmed or "0/0"), wal_status == "lost" or restart is None)
+
+
+def wal_position(connection: psycopg.Connection) -> int:
+    """Where the server is now: whatever it has decoded by now was committed before."""
+    row = connection.execute(_POSITION).fetchone()
+    assert row is not None
+    return parse_lsn(row[0])
 
 
 def require_usable(state: SlotState, slot: str, database: str, confirmed: int) -> None:

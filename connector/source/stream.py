@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import psycopg
 
-from connector.errors import SourceUnavailable
+from connector.errors import SourceHeld, SourceUnavailable
 from connector.source.assembler import Assembler
 from connector.source.decode.messages import violation
 from connector.source.decode.transcoder import PADDING
@@ -62,6 +62,10 @@ def stream(session: Session, assembler: Assembler) -> None:
         _stream(session, assembler)
     except (SourceUnavailable, psycopg.OperationalError):
         session.hand_over(assembler)
+        raise
+    except SourceHeld as error:
+        session.hand_over(assembler)
+        session.hold(error, assembler.commit_lsn)
         raise
 
 

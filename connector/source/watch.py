@@ -45,6 +45,7 @@ class Watch:
         interval: float = INTERVAL,
     ) -> None:
         self.failure: SourceError | None = None
+        self.absent: list[str] = []
         self._settings = settings
         self._publication = publication
         self._selection = selection
@@ -79,6 +80,7 @@ class Watch:
         absent = [row[0] for row in connection.execute(_ABSENT, values).fetchall()]
         if not absent:
             return
+        self.absent = absent
         listed = ", ".join(absent)
         self.failure = SourceError(
             "stream",
