@@ -28,10 +28,9 @@ class Hold:
 
 
 def hold_text(error: SourceHeld, lsn: int, meta: Mapping[str, str]) -> dict[str, str]:
-    """What is to be remembered; one that goes on has begun when it began."""
+    """What is to be remembered; one that goes on for another reason has begun when it began."""
     before = read_hold(meta)
-    goes_on = before is not None and before.subject == error.subject
-    since = before.since if before is not None and goes_on else datetime.now(UTC).isoformat(timespec="seconds")
+    since = datetime.now(UTC).isoformat(timespec="seconds") if before is None else before.since
     hold = Hold(error.subject, error.cause, error.mend, since, lsn)
     return {HELD: json.dumps(asdict(hold), ensure_ascii=False)}
 

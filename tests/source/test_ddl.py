@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from decimal import Decimal
 
@@ -176,6 +178,31 @@ def test_a_mapped_column_renamed_away_and_back(attached: Attached) -> None:
     told = sorted((change.key[0], change.after["so_tien"]) for change in attached.streamed(PAYMENT) if change.after)
     assert told == [("1", Decimal("7.50")), ("1", Decimal("9.50")), ("2", Decimal("8.50")), ("3", Decimal("3.00"))]
     attached.assert_exact()
+
+
+def test_status_tells_of_the_hold(attached: Attached) -> None:
+    """`emc-cdc status`, which is another process, shows what is held and how it ends; exit code 1 until it has."""
+    config = attached.directory / "emc-cdc.yml"
+    mapping = {"extends": "preset:one-stop-generic", "SiteId": 327}
+    config.write_text(json.dumps(attached.written() | {"mapping": mapping}), encoding="utf-8")
+
+    def status(*options: str) -> tuple[int, str]:
+        command = [sys.executable, "-m", "connector.cli", "status", "--config", str(config), *options]
+        done = subprocess.run(command, capture_output=True, text=True)
+        return done.returncode, done.stdout
+
+    with attached.capturing() as running:
+        run(attached, ALTER + "RENAME so_tien TO tien", PAID.format("tien = 8.5", 2))
+        held(running, attached, PAYMENT)
+        code, told = status("--json")
+        assert code == 1
+        assert json.loads(told)["source"]["held"]["subject"].startswith(PAYMENT)
+        assert "tạm giữ từ" in status()[1]
+        run(attached, ALTER + "RENAME tien TO so_tien")
+        attached.settle(running)
+        code, told = status("--json")
+        assert json.loads(told)["source"]["held"] is None
+        assert code == 0
 
 
 def test_renamed_and_back_in_one_transaction(attached: Attached) -> None:
