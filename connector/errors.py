@@ -72,6 +72,12 @@ class SourceHeld(SourceError):
     transient = True
 
 
+class SourceGap(SourceError):
+    """The stream lacks changes, or does not tell them whole: capture reads the tables anew, under a new epoch."""
+
+    transient = True
+
+
 class ProtocolViolation(SourceError):
     """Bytes of the replication stream that PostgreSQL's chapter 55 does not allow."""
 

@@ -35,6 +35,13 @@ class SourceSettings(Section):
     lock_timeout: Seconds = Field(default=2.0, description="on everything asked of the database")
     feedback_interval: Seconds = Field(default=1.0, description="how often the server hears of our progress")
     stall_timeout: Seconds = Field(default=10.0, description="disconnect when the log takes nothing for so long")
+    on_gap: Literal["stop", "reread"] = Field(
+        default="stop", description="when the stream lacks changes: stop and ask, or read the tables anew"
+    )
+    snapshot_readers: int = Field(default=2, ge=1, le=16, description="connections that read tables side by side")
+    snapshot_age: float = Field(
+        default=600.0, ge=0, description="how long the first read may hold one snapshot before it streams meanwhile"
+    )
 
 
 class KafkaSettings(Section):

@@ -27,7 +27,7 @@ from connector.change.envelope import (
 from connector.change.partitioner import murmur2, partitioner
 from connector.change.position import Position
 from connector.change.record import Op
-from connector.errors import ProtocolViolation, SourceError
+from connector.errors import ProtocolViolation, SourceGap
 from connector.log.contract import Entry
 from connector.source.catalog import CatalogTable
 from connector.source.decode.accelerator import native
@@ -57,6 +57,7 @@ _OID: Final = PAYLOAD + 1
 _MARKER: Final = PAYLOAD + 5
 _TUPLE: Final = PAYLOAD + 6
 _EMPTY: Final = PAYLOAD + len(PADDING)
+_SHORTEST: Final = _TUPLE + len(PADDING)
 _NEW: Final = 0x4E
 _KEY: Final = 0x4B
 _OLD: Final = 0x4F
@@ -253,6 +254,8 @@ class Assembler:
         return int(end_lsn)
 
     def _insert(self, data: bytes) -> None:
+        if len(data) < _SHORTEST:
+            raise violation("a row's message that is cut short")
         self._ordinal += 1
         try:
             table = self._tables[data[_OID:_MARKER]]
@@ -273,6 +276,8 @@ class Assembler:
         self._emit(table, data, link, record_key, None, row, _CREATE)
 
     def _update(self, data: bytes) -> None:
+        if len(data) < _SHORTEST:
+            raise violation("a row's message that is cut short")
         self._ordinal += 1
         try:
             table = self._tables[data[_OID:_MARKER]]
@@ -322,6 +327,8 @@ class Assembler:
         self._emit(table, data, link, record_key, before, row, _UPDATE)
 
     def _delete(self, data: bytes) -> None:
+        if len(data) < _SHORTEST:
+            raise violation("a row's message that is cut short")
         self._ordinal += 1
         try:
             table = self._tables[data[_OID:_MARKER]]
@@ -563,20 +570,21 @@ def _undescribed() -> ProtocolViolation:
     return violation("a change of a relation that was never described")
 
 
-def _partition_emptied(table: str) -> SourceError:
-    return SourceError(
+def _partition_emptied(table: str) -> SourceGap:
+    return SourceGap(
         "decode the replication stream",
         table,
         "one of its partitions was emptied by TRUNCATE, and the log does not know which rows were in it",
-        "attach anew: choose a new `name` (a new log, slot and state); and let the publication tell of the whole table:"
+        "what is in the log is safe; lest it comes again let the publication tell of the whole table:"
         " ALTER PUBLICATION … SET (publish_via_partition_root = true), as `emc-cdc setup` prints it",
     )
 
 
-def _hole(table: str, column: str) -> SourceError:
-    return SourceError(
+def _hole(table: str, column: str) -> SourceGap:
+    return SourceGap(
         "decode the replication stream",
         f"{table}.{column}",
         "PostgreSQL left out an unchanged large value that the keyed index does not know",
-        f"nothing was confirmed; as the tables' owner: ALTER TABLE {table} REPLICA IDENTITY FULL; then attach anew",
+        "what is in the log is safe; if it comes again, as the tables' owner: ALTER TABLE"
+        f" {table} REPLICA IDENTITY FULL;",
     )

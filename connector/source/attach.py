@@ -1,8 +1,10 @@
-"""How a session begins: it resumes from the slot, or reads the first snapshot, or says why it can do neither.
+"""How a session begins: it resumes from the slot, or reads the tables, or says why it can do neither.
 
 Contract: the slot is taken before the log is opened, so of two captures the second waits at the slot and fences nobody.
-Whatever could mean a gap (a slot that is gone, foreign, recreated or invalidated; a mapping that needs what the log
-does not hold) raises SourceError; nothing is skipped.
+Whatever means a gap (a slot that is gone, recreated or invalidated; a timeline or WAL that went another way; a
+publication that was without a table) stops the start until a person asks for a new read (`emc-cdc snapshot --all`), or
+is closed by itself where the settings permit it (`gap`): a new slot, a new epoch, and the tables read anew. A gap is
+remembered until that read is durable, so it cannot be forgotten by dying. Nothing is skipped.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Mapping
 import psycopg
 
 from connector.catalog.survey import Survey
+from connector.change.position import lsn_text
 from connector.errors import LogUnavailable, SourceError, SourceHeld, SourceUnavailable
 from connector.observe import SourceConnected
 from connector.source import catalog as catalogs
@@ -28,10 +31,11 @@ from connector.source.attachment import (
 )
 from connector.source.decode.accelerator import native
 from connector.source.fitting import other_key
-from connector.source.initial import read_first
+from connector.source.gap import GAP, asks_for_all, told, unpermitted
+from connector.source.initial import read_tables
 from connector.source.progress import Progress
 from connector.source.rebuild import rebuild_index
-from connector.source.session import UNPUBLISHED, Session
+from connector.source.session import Session
 
 
 def attach(session: Session, connection: psycopg.Connection, slot_timeout: float) -> Assembler:
@@ -41,12 +45,13 @@ def attach(session: Session, connection: psycopg.Connection, slot_timeout: float
     """
     role, publication = connection.info.user, session.settings.publication
     known_at = slots.wal_position(connection)
-    found = catalogs.survey_source(connection, role, session.selection, publication, session.slot)
     meta = session.index.meta()
+    # First of all, when it was attached before: another cluster's tables and slot are none of ours.
+    identity = _identity(session, connection, meta) if meta else None
+    found = catalogs.survey_source(connection, role, session.selection, publication, session.slot)
     _require_attachable(session, found, meta)
     server, tables = found.server, catalogs.captured_tables(connection, found, json.loads(meta.get(COLUMNS, "{}")))
-    replication = session.connect(server.version)
-    identity = slots.identify_system(replication)
+    identity = identity or _identity(session, connection, meta)
     ground = Attachment(session, connection, server, tables, identity, known_at)
     state = slots.read_slot(connection, session.slot, server.version)
     if state is not None and state.active_pid is not None:
@@ -55,33 +60,22 @@ def attach(session: Session, connection: psycopg.Connection, slot_timeout: float
     rebuilt = not meta
     if rebuilt:
         meta = _rebuild(session, state.confirmed if state else 0)
-    if meta:
-        # First of all, because a slot of this name on another cluster is not ours.
-        known = slots.SystemIdentity(meta["system"], int(meta["timeline"]))
-        if known != identity:
-            raise slots.foreign_cluster(session.slot, known, identity)
-    if state is not None and meta.get("state") == STATE_SNAPSHOT:
-        # Our own slot, whose snapshot did not finish: its rows are harmless upserts, a new one is made.
+        _require_same_cluster(session, identity, meta)
+    if state is not None:
+        slots.require_own(state, session.slot, server.database)
+        if not meta:
+            raise _unknown_slot(session.slot)
+    gap = _gap(ground, state, meta)
+    if state is not None and (gap or meta["state"] == STATE_SNAPSHOT):
+        # Our own slot, whose snapshot did not finish or whose stream has a gap: what it holds is read from the tables.
         slots.drop_slot(connection, session.slot)
         state = None
     if state is None:
-        if meta.get("state") == STATE_STREAMING:
-            raise slots.missing_slot(session.slot)
-        return read_first(ground, int(meta.get("epoch", 0)), slot_timeout)
-    if not meta:
-        raise SourceError(
-            "attach to PostgreSQL",
-            f"slot {session.slot}",
-            "it exists, but neither this connector's index nor its log knows of it",
-            f"if nobody else uses it: SELECT pg_drop_replication_slot('{session.slot}');"
-            " else choose another source.slot",
-        )
+        return read_tables(ground, int(meta.get("epoch", 0)), slot_timeout, gap)
     _require_same_selection(session, meta)
     _require_same_keys(ground, meta)
-    confirmed = int(meta["confirmed"])
-    slots.require_usable(state, session.slot, server.database, confirmed)
     try:
-        slots.start_streaming(replication, session.slot, session.settings.publication, server.version)
+        slots.start_streaming(session.replication, session.slot, session.settings.publication, server.version)
     except SourceUnavailable:
         if rebuilt:
             session.index.clear()  # it is out of date by the time the slot is free
@@ -94,32 +88,77 @@ def attach(session: Session, connection: psycopg.Connection, slot_timeout: float
     return ground.assembler(int(meta["epoch"]), tails)
 
 
+def _identity(session: Session, connection: psycopg.Connection, meta: Mapping[str, str]) -> slots.SystemIdentity:
+    """Make the replication connection, and ask whom it leads to."""
+    identity = slots.identify_system(session.connect(connection.info.server_version))
+    _require_same_cluster(session, identity, meta)
+    return identity
+
+
+def _require_same_cluster(session: Session, identity: slots.SystemIdentity, meta: Mapping[str, str]) -> None:
+    if meta and meta["system"] != identity.system_id and not asks_for_all(meta):
+        raise slots.foreign_cluster(session.slot, meta["system"], identity.system_id)
+
+
+def _gap(ground: Attachment, state: slots.SlotState | None, meta: Mapping[str, str]) -> str:
+    """Why the tables are read anew, remembered and told; empty when they need not. SourceError unless permitted."""
+    session = ground.session
+    gap = meta.get(GAP, "")
+    if not gap and meta.get("state") == STATE_STREAMING:
+        _require_same_selection(session, meta)
+        gap = _found_gap(ground, state, meta)
+        if gap:
+            session.index.save([], {GAP: gap})
+    session.recovering = bool(gap)
+    if gap:
+        if error := unpermitted(session.settings, meta, gap, slot_is_gone=state is None):
+            raise error
+        session.hub.emit(told(session.slot, gap))
+    return gap
+
+
+def _found_gap(ground: Attachment, state: slots.SlotState | None, meta: Mapping[str, str]) -> str:
+    confirmed, timeline, identity = int(meta["confirmed"]), int(meta["timeline"]), ground.identity
+    if meta["system"] != identity.system_id:
+        return f"the server is system {identity.system_id}, the one attached was system {meta['system']}"
+    if timeline != identity.timeline:
+        return (
+            f"the server is on timeline {identity.timeline}, and was on {timeline}: a standby's promotion or a restore,"
+            " after which LSNs may mean other changes"
+        )
+    if ground.known_at < confirmed:
+        return (
+            f"the server's WAL ends at {lsn_text(ground.known_at)}, and had reached {lsn_text(confirmed)}:"
+            " it was restored"
+        )
+    if gap := slots.gap_at(state, confirmed):
+        return gap
+    return "a person asked for it" if asks_for_all(meta) else ""
+
+
 def _require_attachable(session: Session, found: Survey, meta: Mapping[str, str]) -> None:
-    """SourceError with all that stands in the way; SourceHeld when it once fitted, and may again without a gap."""
+    """SourceError with all that stands in the way; SourceHeld when it once fitted, and may again."""
     error = catalogs.attach_refusal(found)
     if error is None:
-        if UNPUBLISHED in meta:
-            raise _unpublished(session, json.loads(meta[UNPUBLISHED]))
         return
-    if meta.get("state") != STATE_STREAMING or meta["selection"] != selection_text(session.selection):
+    if meta.get("state") != STATE_STREAMING and not meta.get(GAP):
+        raise error
+    if meta["selection"] != selection_text(session.selection):
         raise error  # it has never fitted: a mistake to be told at once
-    if found.publication is None:
-        raise error
     if absent := catalogs.unpublished(found):
-        session.index.save([], {UNPUBLISHED: json.dumps(absent)})
-        raise error
+        gap = f"the publication was without {', '.join(absent)} for a time; changes of then are not in the stream"
+        session.index.save([], {GAP: gap})
     held = SourceHeld(error.operation, error.subject, error.cause, error.mend)
     session.hold(held, int(meta["confirmed"]))
     raise held
 
 
-def _unpublished(session: Session, tables: list[str]) -> SourceError:
+def _unknown_slot(slot: str) -> SourceError:
     return SourceError(
-        "resume from the replication slot",
-        session.slot,
-        f"the publication was without {', '.join(tables)} for a time; what was changed there meanwhile is missing in"
-        " the stream",
-        "attach anew: choose a new `name` (a new log, slot and state); what is in the log and the ledger stays safe",
+        "attach to PostgreSQL",
+        f"slot {slot}",
+        "it exists, but neither this connector's index nor its log knows of it",
+        f"if nobody else uses it: SELECT pg_drop_replication_slot('{slot}'); else choose another source.slot",
     )
 
 

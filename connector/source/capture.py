@@ -15,12 +15,13 @@ from collections.abc import Callable
 import psycopg
 
 from connector.change.selection import Selection
-from connector.errors import ConnectorError, SlotBusy, SourceHeld, retryable
+from connector.errors import ConnectorError, SlotBusy, SourceGap, SourceHeld, retryable
 from connector.log.contract import LogReader, LogWriter
 from connector.observe import Fault, Hub, SourceDisconnected
 from connector.settings import Settings
 from connector.source.attach import attach
 from connector.source.connection import ask, command_error
+from connector.source.gap import GAP
 from connector.source.lock import DirectoryLock
 from connector.source.session import PATIENCE, Session, SilentConnection
 from connector.source.stream import stream
@@ -54,6 +55,7 @@ class Capture:
         self._hub = hub
         self.streamed = False
         """Whether it has ever been connected."""
+        self._recovering = False
         self._patience = PATIENCE
         self._advanced = False
         """Whether the last session made something durable."""
@@ -75,7 +77,7 @@ class Capture:
                     # A server that is busy for long may only look lost: it gets more time with every attempt.
                     silent = isinstance(error, SilentConnection)
                     self._patience = min(2 * self._patience, _LONGEST_PATIENCE) if silent else PATIENCE
-                    waits = isinstance(error, SlotBusy) or stop.is_set()
+                    waits = isinstance(error, SlotBusy) or self._recovering or stop.is_set()
                     held = isinstance(error, SourceHeld)
                     fatal = not retryable(error) or not (self.streamed or waits or held)
                     self._hub.emit(SourceDisconnected(error.cause))
@@ -111,6 +113,10 @@ class Capture:
                 raise  # a mistake of ours, not the server's or the network's
             # A connection may be cut at any byte of any answer; what a step could say better it has said itself.
             raise command_error("ask PostgreSQL", "source.dsn", error, "see PostgreSQL's log") from None
+        except SourceGap as error:
+            session.remember({GAP: error.cause})
+            raise
         finally:
             session.close()
+            self._recovering = session.recovering
             self._advanced = session.progress.durable > session.progress.began

@@ -79,9 +79,11 @@ def attach_refusal(found: Survey) -> SourceError | None:
 
 
 def unpublished(found: Survey) -> list[str]:
-    """Tables of which the publication that is there lacks rows, so that the stream lacks them, too."""
+    """Tables that are there, and of which the publication lacks rows, so that the stream lacks them, too."""
     publication = found.publication
-    if publication is None or publication.all_tables:
+    if publication is None:
+        return [table.selection.full_name for table in found.present]
+    if publication.all_tables:
         return []
     whole = {(entry.schema, entry.name) for entry in publication.tables if not entry.filtered}
     selections = [table.selection for table in found.present]

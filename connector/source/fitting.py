@@ -5,7 +5,7 @@ catalog that is younger than the transaction is believed; against an older one `
 session looks again. A column is known by its number (pg_attribute.attnum): a rename keeps it, and a column that was
 dropped and added again has another. So a column renamed away and back loses nothing; one that was dropped and is there
 again is left out of the rows of the time between, in which it did not exist; rows of which the stream does not have a
-column that did exist cannot be told, and that is a SourceError.
+column that did exist cannot be told, and that is a SourceGap.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from itertools import pairwise
 from connector.catalog.identifier import qualified
 from connector.change.selection import TableSelection
 from connector.change.shape import Column, Shape
-from connector.errors import SourceError, SourceHeld
+from connector.errors import SourceError, SourceGap, SourceHeld
 from connector.source.catalog import CatalogTable
 from connector.source.decode.messages import Relation, RelationColumn
 
@@ -27,9 +27,9 @@ _OPERATION = "decode the replication stream"
 def fit(relation: Relation, table: CatalogTable, catalog_is_younger: bool) -> tuple[Relation, Shape]:
     """The relation with its mapped columns under their mapped names, and the kept shape under the table's name.
 
-    SourceHeld when it does not carry what is mapped; SourceError when it never will, or when it identifies its rows by
-    other columns than the log does. Without identity (NOTHING) there are only rows that are new: PostgreSQL refuses the
-    others to the application.
+    SourceHeld when it does not carry what is mapped, SourceGap when it never will; SourceError when it identifies its
+    rows by other columns than the log does. Without identity (NOTHING) there are only rows that are new: PostgreSQL
+    refuses the others to the application.
     """
     selection = table.selection
     known = {column.name for column in table.shape.key}
@@ -116,13 +116,13 @@ def renamed(selection: TableSelection, now: str) -> SourceHeld:
     )
 
 
-def untold(selection: TableSelection, absent: Sequence[str]) -> SourceError:
+def untold(selection: TableSelection, absent: Sequence[str]) -> SourceGap:
     """Rows were changed while the stream did not have a column that they had."""
-    return SourceError(
+    return SourceGap(
         _OPERATION,
         selection.full_name,
         f"rows were changed while {', '.join(absent)} was not published, so their values are missing in the stream",
-        "attach anew: choose a new `name` (a new log, slot and state); what is in the log and the ledger stays safe",
+        "what is in the log is safe; publish what is mapped, as `emc-cdc setup` prints it",
     )
 
 

@@ -181,6 +181,19 @@ def remembered(path: Path) -> dict[str, str]:
         raise _broken(path, error) from error
 
 
+def request(path: Path, text: str) -> None:
+    """Leave a request (see `gap.request_text`) for the capture of another process. SourceError without an index."""
+    if not path.exists():
+        raise SourceError(
+            "ask capture for a snapshot", str(path), "there is no keyed index", "start `emc-cdc capture` here first"
+        )
+    try:
+        with closing(sqlite3.connect(path, timeout=10.0)) as connection, connection:
+            connection.execute("INSERT OR REPLACE INTO meta VALUES ('request', ?)", (text,))
+    except sqlite3.Error as error:
+        raise _broken(path, error) from error
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

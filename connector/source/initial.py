@@ -1,4 +1,7 @@
-"""The first snapshot: a new slot, and everything that was committed before it, into the log.
+"""The tables read whole: a new slot, a new epoch, and everything that was committed before it, into the log.
+
+It is the first read, or one that closes a gap of the stream; the begin marker tells which (`gap`), for the fold reports
+what it finds changed after a gap, and is quiet at the first read.
 
 Contract: the slot is made first and exports the snapshot that is read, so rows and stream meet without gap or overlap.
 Until the rows are durable the index says so, and a slot whose snapshot did not finish is dropped again.
@@ -27,14 +30,18 @@ from connector.source.attachment import (
 )
 from connector.source.catalog import CatalogTable
 from connector.source.decode.accelerator import native
+from connector.source.gap import GAP, REQUEST
 from connector.source.progress import Progress
 from connector.source.reads import Read, SnapshotReads
 from connector.source.snapshot import copy_table, use_snapshot
 from connector.source.stream import BATCH
 
 
-def read_first(ground: Attachment, last_epoch: int, slot_timeout: float) -> Assembler:
-    """Make the slot, read the tables, start to stream. last_epoch: of an earlier attempt, 0 when there was none."""
+def read_tables(ground: Attachment, last_epoch: int, slot_timeout: float, gap: str) -> Assembler:
+    """Make the slot, read the tables, start to stream.
+
+    last_epoch: of what is in the log, 0 when there was none; gap: why the stream cannot be resumed, empty at first.
+    """
     session, identity = ground.session, ground.identity
     meta = {
         "state": STATE_SNAPSHOT,
@@ -43,6 +50,7 @@ def read_first(ground: Attachment, last_epoch: int, slot_timeout: float) -> Asse
         "selection": selection_text(session.selection),
         "keys": keys_text(ground.tables),
         COLUMNS: columns_text(ground.tables),
+        GAP: gap,
         "confirmed": "0",
     }
     session.index.clear()
@@ -76,7 +84,7 @@ def _read_all(ground: Attachment, meta: dict[str, str], last_epoch: int, created
     reads.marker(SNAPSHOT_END, b"{}")
     connection.execute("COMMIT")
     session.hand_over(assembler)
-    done = session.call(lambda: session.index.save([], {"state": STATE_STREAMING}))
+    done = session.call(lambda: session.index.save([], {"state": STATE_STREAMING, GAP: "", REQUEST: ""}))
     session.wait_for(lambda: done.done, "write the snapshot to the log")
     return assembler
 

@@ -32,7 +32,7 @@ def rebuild_index(index: KeyedIndex, reader: LogReader, selection: Selection, co
             if change.marker == SNAPSHOT_BEGIN:
                 meta = {name: str(value) for name, value in json.loads(change.content).items()}
             elif change.marker == SNAPSHOT_END:
-                meta["state"] = "streaming"
+                meta |= {"state": "streaming", "gap": ""}
             table = roles.get(change.table)
             if table is not None and change.op is not Op.TRUNCATE:
                 _row(index, record.key, change, table.role is Role.CHILD, table.link)

@@ -8,7 +8,6 @@ session begins stands in `attach`, what it then does in `stream`.
 
 from __future__ import annotations
 
-import json
 import select
 import socket
 import threading
@@ -37,8 +36,6 @@ from connector.source.protocol import status_update
 from connector.source.spool import Spool
 from connector.source.watch import Watch
 
-UNPUBLISHED = "unpublished"
-"""The index's memory of tables that were out of the publication: what was changed there meanwhile is missing."""
 _QUIET = 5.0
 """Seconds without a word of the server's after which it is asked for one."""
 PATIENCE = 10.0
@@ -84,6 +81,8 @@ class Session:
         self.told_at = 0.0
         """When the server last heard from us (time.monotonic())."""
         self._heard_at = self._asked_at = time.monotonic()
+        self.recovering = False
+        """Whether the tables are read anew because the stream has a gap."""
         self._adopting: Job | None = None
         self._seen_batches = 0
 
@@ -142,17 +141,16 @@ class Session:
         """Have something done on the log thread, in order with the batches."""
         return self.feeder.submit(action)
 
-    def remember(self, meta: dict[str, str]) -> Job:
+    def remember(self, meta: dict[str, str]) -> None:
         """Have the index remember something, in order with the batches."""
-        return self.call(lambda: self.index.save([], meta))
+        if self._feeder is None:
+            self.index.save([], meta)
+        else:
+            self.call(lambda: self.index.save([], meta))
 
     def hold(self, error: SourceHeld, lsn: int) -> None:
         """Remember why nothing after `lsn` is read now."""
-        text = hold_text(error, lsn, self.index.meta())
-        if self._feeder is None:
-            self.index.save([], text)
-        else:
-            self.remember(text)
+        self.remember(hold_text(error, lsn, self.index.meta()))
 
     def register(self, schema: str) -> int:
         """The id of a schema, registered in the log."""
@@ -287,7 +285,6 @@ class Session:
         if self._feeder is not None and self._feeder.failure is not None:
             raise self._feeder.failure
         if self._watch is not None and self._watch.failure is not None:
-            self.remember({UNPUBLISHED: json.dumps(self._watch.absent)})
             raise self._watch.failure
 
     def _wake(self) -> None:

@@ -1,9 +1,8 @@
 """The replication slot: its state, its making, the start of streaming.
 
-Contract: a slot is made once, without two_phase, with an exported snapshot; it is never dropped but for one that this
-connector made itself and whose snapshot did not finish. Everything that means a gap (slot gone, invalidated, of
-another cluster, moved on by somebody else) raises SourceError that says so; nothing is skipped (PostgreSQL sections
-49.2 and 54.19).
+Contract: a slot is made once, without two_phase, with an exported snapshot; the only one that is ever dropped is this
+connector's own, when its snapshot did not finish or the stream has a gap. Everything that means a gap (slot gone,
+invalidated, moved on by somebody else) is told as such, and nothing is skipped (PostgreSQL sections 49.2 and 54.19).
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import psycopg
 from psycopg import pq
 
 from connector.change.position import lsn_text, parse_lsn
-from connector.errors import SlotBusy, SourceError, SourceUnavailable
+from connector.errors import SlotBusy, SourceError, SourceGap, SourceUnavailable
 from connector.source.connection import command_error, connect_error
 
 _SLOT = """
@@ -24,6 +23,7 @@ SELECT plugin, database, active_pid, confirmed_flush_lsn::text, restart_lsn::tex
   FROM pg_replication_slots WHERE slot_name = %(slot)s
 """
 _START_SECONDS = 30.0
+_RESUME = "resume from the replication slot"
 _DROP = "SELECT pg_drop_replication_slot(%(slot)s)"
 
 # The end of WAL; on a standby, of what it has applied.
@@ -83,49 +83,44 @@ def wal_position(connection: psycopg.Connection) -> int:
     return parse_lsn(row[0])
 
 
-def require_usable(state: SlotState, slot: str, database: str, confirmed: int) -> None:
-    """SourceError unless streaming can go on from `confirmed`, the last LSN this connector told the server."""
+def require_own(state: SlotState, slot: str, database: str) -> None:
+    """SourceError when it can be no slot of ours."""
     if state.plugin != "pgoutput" or state.database != database:
-        raise _gap(slot, f"it belongs to {state.plugin} on database {state.database}", "choose another source.slot")
+        cause = f"it belongs to {state.plugin} on database {state.database}"
+        raise SourceError(_RESUME, slot, cause, "choose another source.slot")
+
+
+def gap_at(state: SlotState | None, confirmed: int) -> str:
+    """Why streaming cannot go on from `confirmed`, the last LSN this connector told the server; empty when it can."""
+    if state is None:
+        return "it does not exist any more, so changes since it was dropped are missing"
     if state.lost:
-        raise _gap(
-            slot,
-            "PostgreSQL has removed WAL that it needs (max_slot_wal_keep_size), so changes are missing",
-            _attach_anew(slot),
-        )
+        return "PostgreSQL has removed WAL that it needs (max_slot_wal_keep_size), so changes are missing"
     if state.confirmed > confirmed:
-        raise _gap(
-            slot,
+        return (
             f"it stands at {lsn_text(state.confirmed)}, but this connector confirmed only {lsn_text(confirmed)}:"
-            " it was recreated or moved on by somebody else, so changes are missing",
-            _attach_anew(slot),
+            " it was recreated or moved on by somebody else, so changes are missing"
         )
+    return ""
 
 
 def held(slot: str, pid: int) -> SlotBusy:
     """Another connection streams from the slot."""
     return SlotBusy(
-        "resume from the replication slot",
+        _RESUME,
         slot,
         f"another capture is at work with it (server process {pid})",
         "nothing is to be done: this one waits, and takes over when the other ends",
     )
 
 
-def missing_slot(slot: str) -> SourceError:
-    """The slot is not there although this connector has streamed from it."""
-    return _gap(slot, "it does not exist any more, so changes since it was dropped are missing", _attach_anew(slot))
-
-
-def foreign_cluster(slot: str, known: SystemIdentity, found: SystemIdentity) -> SourceError:
-    """The DSN leads to another cluster or timeline than the one that was attached."""
+def foreign_cluster(slot: str, known: str, found: str) -> SourceError:
+    """The DSN leads to another cluster than the one that was attached."""
     return SourceError(
-        "resume from the replication slot",
+        _RESUME,
         slot,
-        f"the server is system {found.system_id} timeline {found.timeline}, "
-        f"the one attached was system {known.system_id} timeline {known.timeline}"
-        " (a restore, a failover or another server)",
-        "point source.dsn to the server that was attached, or " + _attach_anew(slot),
+        f"the server is system {found}, the one attached was system {known} (an upgrade, a copy or another server)",
+        "point source.dsn to the server that was attached; or, if this one has taken its place: emc-cdc snapshot --all",
     )
 
 
@@ -219,15 +214,11 @@ def replication_error(operation: str, subject: str, result: pq.abc.PGresult) -> 
             )
         case "42704":
             if "publication" in message:
-                return SourceError(
-                    operation,
-                    subject,
-                    f"{message}: the slot is older than the publication, so WAL before it cannot be decoded",
-                    _attach_anew(subject),
-                )
-            return missing_slot(subject)
-        case "55000":
-            return _gap(subject, message, _attach_anew(subject))
+                cause = f"{message}: the slot is older than the publication, so WAL before it cannot be decoded"
+                return _gap(subject, cause)
+            return _gap(subject, gap_at(None, 0))
+        case "55000" | "58P01":  # the slot was invalidated; WAL that it needs is gone
+            return _gap(subject, message)
         case "":
             return connect_error(message, None)
         case _ if state.startswith(("57P", "08")):
@@ -280,12 +271,5 @@ def _cancel(replication: pq.abc.PGconn) -> None:
             return
 
 
-def _gap(slot: str, cause: str, mend: str) -> SourceError:
-    return SourceError("resume from the replication slot", slot, cause, mend)
-
-
-def _attach_anew(slot: str) -> str:
-    return (
-        f"attach anew: SELECT pg_drop_replication_slot('{slot}'); then choose a new `name` (a new log and state)"
-        " and start; what is in the log and the ledger stays safe"
-    )
+def _gap(slot: str, cause: str) -> SourceGap:
+    return SourceGap(_RESUME, slot, cause, "what is in the log is safe; the next start says how to go on")

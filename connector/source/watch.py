@@ -1,6 +1,6 @@
 """Looks at the publication while the stream runs: a table taken out of it leaves no trace in the stream itself.
 
-Contract: a thread with an ordinary connection of its own asks every `interval` seconds; `failure` is the SourceError
+Contract: a thread with an ordinary connection of its own asks every `interval` seconds; `failure` is the SourceGap
 that ends the session, set once. A database that cannot be asked is no finding: the stream notices that by itself.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Callable
 import psycopg
 
 from connector.change.selection import Selection
-from connector.errors import SourceError
+from connector.errors import SourceError, SourceGap
 from connector.settings import SourceSettings
 from connector.source.connection import ask
 
@@ -44,8 +44,7 @@ class Watch:
         wake: Callable[[], None],
         interval: float = INTERVAL,
     ) -> None:
-        self.failure: SourceError | None = None
-        self.absent: list[str] = []
+        self.failure: SourceGap | None = None
         self._settings = settings
         self._publication = publication
         self._selection = selection
@@ -80,14 +79,12 @@ class Watch:
         absent = [row[0] for row in connection.execute(_ABSENT, values).fetchall()]
         if not absent:
             return
-        self.absent = absent
         listed = ", ".join(absent)
-        self.failure = SourceError(
+        self.failure = SourceGap(
             "stream",
             f"publication {self._publication}",
             f"it does not publish {listed} any more; what is changed there meanwhile is missing in the log",
-            "run what `emc-cdc setup` prints to mend the publication, then attach anew: choose a new `name`"
-            " (a new log, slot and state)",
+            "run what `emc-cdc setup` prints to mend the publication",
         )
         self._stop.set()
         self._wake()

@@ -23,7 +23,7 @@ from plugins.postgres import Database
 from psycopg import sql
 
 from connector.change.decoding import ChangeDecoder
-from connector.change.record import Change, Op
+from connector.change.record import SNAPSHOT_BEGIN, SNAPSHOT_END, Change, Op
 from connector.change.selection import Role, Selection, TableSelection
 from connector.errors import SourceError
 from connector.log.contract import LogWriter
@@ -308,9 +308,17 @@ def fold(records: list[list[Change]], table: str) -> dict[str, dict[str, Any]]:
 def fold_partition(partition: list[Change], table: str) -> dict[str, dict[str, Any]]:
     """A table's rows as one partition tells them."""
     rows: dict[str, dict[str, Any]] = {}
+    unread: set[str] = set()
     for change in partition:
+        if change.marker == SNAPSHOT_BEGIN:
+            unread = set(rows)
+        elif change.marker == SNAPSHOT_END:
+            for key in unread:
+                del rows[key]
+            unread = set()
         if change.table != table:
             continue
+        unread -= set(change.key[:1])
         if change.op is Op.TRUNCATE:
             rows.clear()
         elif change.after is None:

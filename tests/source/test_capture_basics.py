@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import psycopg
 import pytest
 from attached_source import BIG, DOSSIER, PAYMENT, UNIT, Attached, fold
 
 from connector.change.record import Op
-from connector.errors import SourceError
 
 
 def test_snapshot_and_stream_meet(attached: Attached) -> None:
@@ -108,20 +106,3 @@ def test_an_idle_slot_moves_on(attached: Attached) -> None:
             attached.owner.execute("""INSERT INTO "mot cua".nhat_ky (dong) SELECT 'x' FROM generate_series(1, 500)""")
         attached.settle()
     assert not [c for p in attached.records() for c in p if "nhat_ky" in c.table]
-
-
-@pytest.mark.parametrize("lost", ["dropped", "recreated"])
-def test_a_gap_is_never_skipped(attached: Attached, lost: str) -> None:
-    """A slot that was dropped or made anew while we were away stops the start, which says why."""
-    with attached.capturing():
-        pass
-    with psycopg.connect(attached.database.dsn("postgres"), autocommit=True) as admin:
-        admin.execute("SELECT pg_drop_replication_slot(%s)", (attached.settings.slot,))
-        attached.owner.execute("""UPDATE "mot cua"."Hồ sơ" SET trang_thai = 'missed'""")
-        if lost == "recreated":
-            admin.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (attached.settings.slot,))
-    expected = "does not exist any more" if lost == "dropped" else "moved on by somebody else"
-    with pytest.raises(SourceError) as raised, attached.capturing():
-        pass
-    assert expected in raised.value.cause
-    assert "pg_drop_replication_slot" in raised.value.mend

@@ -5,13 +5,11 @@ from __future__ import annotations
 import itertools
 import time
 
-import psycopg
 import pytest
 from attached_source import DOSSIER, Attached
 from test_crashes import await_line, killed
 
 from connector.change.record import Op
-from connector.errors import SourceError
 
 ROWS = 3000
 
@@ -63,23 +61,3 @@ def test_a_clock_that_jumps(attached: Attached, monkeypatch: pytest.MonkeyPatch,
         attached.owner.execute("""UPDATE "mot cua"."Hồ sơ" SET trang_thai = 'now'""")
     attached.assert_exact()
     assert len(attached.streamed(DOSSIER)) == 120
-
-
-@pytest.mark.parametrize("change", ["DROP TABLE", "DROP PUBLICATION"])
-def test_a_publication_changed_behind_our_back(attached: Attached, change: str) -> None:
-    """A table leaves the publication, or the publication goes, while capture streams: it stops and says so."""
-    publication = attached.settings.publication
-    statement = f'ALTER PUBLICATION "{publication}" DROP TABLE "mot cua".thanh_toan'
-    running = attached.start()
-    try:
-        running.until_streaming()
-        with psycopg.connect(attached.database.dsn("postgres"), autocommit=True) as admin:
-            admin.execute((statement if change == "DROP TABLE" else f'DROP PUBLICATION "{publication}"').encode())
-        with pytest.raises(SourceError) as told:
-            running.until(lambda: False, "capture stops")
-    finally:
-        running.end()
-    assert publication in told.value.subject
-    assert "missing in the log" in told.value.cause
-    assert "emc-cdc setup" in told.value.mend
-    assert not told.value.transient

@@ -1,0 +1,67 @@
+"""Gaps of the stream: how they are remembered, who permits that the tables are read anew, and how it is asked for.
+
+A gap is remembered in the index's meta from the moment it is known until a new read of all tables is durable. It is
+closed by that read, under a new epoch; the fold then reports what had changed meanwhile. It is permitted by
+
+| the gap                                  | permitted by                                                     |
+|------------------------------------------|------------------------------------------------------------------|
+| any, another cluster included            | `emc-cdc snapshot --all`                                         |
+| any but another cluster                  | `source.on_gap: reread`                                          |
+
+Without, capture stops and says what happened, what is safe and what to run: a slot that somebody made anew or a server
+that was restored are questions for a person (DESIGN promise 3).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from connector.errors import SourceError
+from connector.observe import Fault
+from connector.settings import Settings
+
+GAP = "gap"
+"""The index's memory of why the tables must be read anew; empty, or absent, when they need not."""
+REQUEST = "request"
+"""The index's memory of a read that a person has asked for, as `request_text` makes it; empty when it is done."""
+
+_RESUME = "resume from the replication slot"
+
+
+def request_text(tables: list[str] | None) -> str:
+    """What is remembered of a request. tables: full names; None for all, under a new epoch."""
+    return json.dumps({"tables": tables}, ensure_ascii=False)
+
+
+def asked_tables(meta: Mapping[str, str]) -> list[str] | None:
+    """The tables that a person wants read while streaming; None when there is no such request."""
+    request = meta.get(REQUEST, "")
+    tables: list[str] | None = json.loads(request)["tables"] if request else None
+    return tables
+
+
+def asks_for_all(meta: Mapping[str, str]) -> bool:
+    """Whether a person wants everything read under a new epoch."""
+    request = meta.get(REQUEST, "")
+    return bool(request) and json.loads(request)["tables"] is None
+
+
+def unpermitted(settings: Settings, meta: Mapping[str, str], gap: str, slot_is_gone: bool) -> SourceError | None:
+    """The error that stops the start, unless somebody has permitted to read the tables anew."""
+    if asks_for_all(meta) or settings.source.on_gap == "reread":
+        return None
+    slot = "" if slot_is_gone else "; it also replaces the slot, which until then holds WAL on the server"
+    return SourceError(
+        _RESUME,
+        settings.slot,
+        gap,
+        "what is in the log, the outbox and the ledger is safe, and delivery goes on with it; run"
+        f" `emc-cdc snapshot --all` and start again: the tables are read anew, and what had changed is reported{slot}",
+    )
+
+
+def told(slot: str, gap: str) -> Fault:
+    """What is told when the tables are read anew because of a gap."""
+    mend = "nothing is to be done: the tables are read anew, and what had changed is reported"
+    return Fault("capture", _RESUME, slot, gap, mend, fatal=False)
