@@ -39,12 +39,17 @@ class SourceDisconnected(Observation):
 
 @dataclass(frozen=True, slots=True)
 class SnapshotProgress(Observation):
-    """`rows` of `table` have been read; `estimate` is the planner's row count, -1 when unknown."""
+    """`rows` of `table` have been read; `estimate` is the planner's row count, -1 when unknown.
+
+    `rate`: rows a second; `age`: seconds that the oldest snapshot has been held by now.
+    """
 
     table: str
     rows: int
     estimate: int
     finished: bool
+    rate: float = 0.0
+    age: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

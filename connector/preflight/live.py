@@ -17,7 +17,7 @@ from connector.change.selection import Selection
 from connector.mapping.kinds import canonical
 from connector.source.catalog import CatalogTable, read_catalog
 from connector.source.connection import command_error
-from connector.source.snapshot import copy_row
+from connector.source.copytext import copy_row
 
 
 class LiveDossier:

@@ -27,6 +27,7 @@ from connector.change.envelope import (
 from connector.change.partitioner import murmur2, partitioner
 from connector.change.position import Position
 from connector.change.record import Op
+from connector.change.shape import Column
 from connector.errors import ProtocolViolation, SourceGap
 from connector.log.contract import Entry
 from connector.source.catalog import CatalogTable
@@ -46,6 +47,7 @@ from connector.source.decode.records import record
 from connector.source.decode.transcoder import PADDING, text_bytes, zigzag
 from connector.source.fitting import fit, renamed
 from connector.source.index import NO_DOSSIER, IndexChanges, KeyedIndex, Texts
+from connector.source.meanwhile import Meanwhile
 from connector.source.protocol import PAYLOAD, payload_lsn
 from connector.source.relation import CapturedRelation
 
@@ -92,6 +94,8 @@ class Batch:
     commit_lsn: int
     commit_time_us: int
     size: int
+    note: Mapping[str, str]
+    """What the index's meta remembers as soon as this is durable."""
 
 
 class Assembler:
@@ -99,7 +103,8 @@ class Assembler:
 
     catalog: the captured tables; register: Avro schema text → id; tails: last position of each non-empty partition;
     ancestors: pg_class.oid of a relation that is not in the catalog → full names of the tables that it is a part of;
-    known_at: LSN at which the catalog was read; fits: told of a table whose relation fits although it is newer.
+    known_at: LSN at which the catalog was read; fits: told of a table whose relation fits although it is newer;
+    begins_at: LSN before which every transaction was streamed earlier, or is in the snapshot.
     """
 
     def __init__(
@@ -116,6 +121,7 @@ class Assembler:
         ancestors: Callable[[int], Sequence[str]],
         known_at: int,
         fits: Callable[[CatalogTable], None],
+        begins_at: int,
     ) -> None:
         self.name = name
         self.database = database
@@ -130,6 +136,10 @@ class Assembler:
         self._ancestors = ancestors
         self._known_at = known_at
         self._fits = fits
+        self._begins_at = begins_at
+        self.meanwhile: Meanwhile | None = None
+        """What streamed transactions change, remembered while a snapshot is read."""
+        self._touched: set[bytes] | None = None
         self.now_ms = now_ms
         self._partition_of = partitioner(partitions, murmur2 if native is None else native.murmur2)
         self._tables: dict[bytes, CapturedRelation | None] = {}
@@ -143,6 +153,7 @@ class Assembler:
         self._end_lsn = 0
         self._done_lsn = 0
         self._done_time_us = 0
+        self._note: dict[str, str] = {}
         # The transaction
         self.in_transaction = False
         self._serial = 0
@@ -200,7 +211,7 @@ class Assembler:
                 del entries[at]
             self._last = {entry.partition: at for at, entry in enumerate(kept)}
             self._entries = kept
-        elif not self._end_lsn and not entries:
+        elif not self._end_lsn and not entries and not self._note:
             return None
         else:
             self._entries = []
@@ -213,7 +224,9 @@ class Assembler:
             self._done_lsn,
             self._done_time_us,
             self.size,
+            self._note,
         )
+        self._note = {}
         self.size = 0
         self._transactions = self._changes = self._end_lsn = 0
         return batch
@@ -233,6 +246,8 @@ class Assembler:
         self._opened = False
         self._last.clear()
         self._replaying = (self.epoch, commit_lsn) <= self._highest[:2]
+        if self.meanwhile is not None:
+            self._touched = self.meanwhile.begin(xid)
 
     def _commit(self, data: bytes) -> int:
         if len(data) != PAYLOAD + 1 + _COMMIT.size + len(PADDING):
@@ -303,7 +318,11 @@ class Assembler:
             at = end + 1
         made = table.tuple_row(data, at) if len(data) < table.toast_at else None
         if made is None:
-            row, key, link = self._big_row(table, data, at, old_key, old_fields, False)
+            try:
+                row, key, link = self._big_row(table, data, at, old_key, old_fields, False)
+            except _NotReadYet as unread:
+                self._lay_over(table, data, unread, old_row, old_key, old_link if marker == _OLD else None)
+                return
         else:
             row, key, link, _ = made
         record_key = table.key_prefix + key + b"]"
@@ -317,7 +336,9 @@ class Assembler:
         if table.is_child:
             known = self._index.dossier_of(record_key)
             dossier = link if link is not None else NO_DOSSIER
-            if known != dossier:
+            if known is None and self._being_read(table):
+                self._index.put_child(record_key, dossier, False)
+            elif known != dossier:
                 # The child moved to another dossier: gone there, new here (DESIGN section 3).
                 gone = old_row if old_row is not None else table.key_row(key)
                 self._remove(table, data, gone, key, old_link if marker == _OLD else None)
@@ -382,6 +403,10 @@ class Assembler:
     ) -> None:
         if table.serial != self._serial:
             self._enter(table)
+        if self._touched is not None:
+            self._touched.add(record_key)
+            assert self.meanwhile is not None
+            self.meanwhile.overlays.pop(record_key, None)
         table.order = order = table.order + 1
         ordinal = self._ordinal
         if after is None:
@@ -451,12 +476,9 @@ class Assembler:
             raise violation(f"a row of {table.name} has another length than its message")
         columns = table.shape.columns
         texts: list[Field] = [fields[place] for place in table.kept]
-        key = old_key
-        if key is None:
-            keys = [
-                b"x" if text is UNCHANGED else text for text, column in zip(texts, columns, strict=True) if column.key
-            ]
-            key = b",".join(json.dumps((text or b"").decode(), ensure_ascii=False).encode() for text in keys)
+        key = new_key = _key_of(texts, columns)
+        if old_key is not None:
+            key = old_key
         known: Texts | None = None
         filled: list[bytes | None] = []
         for place, column, text in zip(table.kept, columns, texts, strict=True):
@@ -467,6 +489,8 @@ class Assembler:
                     known = self._index.texts_of(table.key_prefix + key + b"]") if known is None else known
                     text = known.get(column.name, UNCHANGED)
                 if text is UNCHANGED:
+                    if self._being_read(table):
+                        raise _NotReadYet(new_key, dict(zip((each.name for each in columns), texts, strict=True)))
                     raise _hole(table.name, column.name)
             assert text is None or isinstance(text, bytes)
             filled.append(text)
@@ -474,6 +498,26 @@ class Assembler:
         if big := table.big_texts(filled):
             self._index.put_texts(table.key_prefix + made[1] + b"]", big, inserted)
         return made
+
+    def _being_read(self, table: CapturedRelation) -> bool:
+        return self.meanwhile is not None and table.name in self.meanwhile.tables
+
+    def _lay_over(
+        self,
+        table: CapturedRelation,
+        data: bytes,
+        unread: _NotReadYet,
+        old_row: bytes | None,
+        old_key: bytes | None,
+        old_link: bytes | None,
+    ) -> None:
+        """An update of a row that was not read yet, of which the stream leaves values out: the read will tell it."""
+        if old_key is not None and old_key != unread.key:
+            assert old_row is not None
+            self._remove(table, data, old_row, old_key, old_link)
+        assert self.meanwhile is not None
+        texts = {name: text for name, text in unread.texts.items() if text is None or isinstance(text, bytes)}
+        self.meanwhile.lay_over(table.key_prefix + unread.key + b"]", texts)
 
     def _relation(self, data: bytes) -> None:
         relation = parse(data[PAYLOAD : -len(PADDING)])
@@ -516,6 +560,8 @@ class Assembler:
             if table is not None:
                 if table.is_partition:
                     raise _partition_emptied(table.name)
+                if self.meanwhile is not None:
+                    self.meanwhile.empty(table.name)
                 position = Position(self.epoch, self.commit_lsn, self._ordinal, sub)
                 lsn = payload_lsn(data)
                 value = table.encoder.row(self._slow_context(), Op.TRUNCATE, None, None, position, lsn, 1, False)
@@ -541,6 +587,30 @@ class Assembler:
                 self._last[partition] = len(self._entries)
                 self.add((partition,), key, value)
 
+    # -- what is read beside the stream ------------------------------------------------------------------------------
+
+    @property
+    def read_position(self) -> Position:
+        """Right after the last transaction, for what stands between two: no partition has anything beyond."""
+        if self._done_lsn:
+            return max(Position(self.epoch, self._done_lsn, self._ordinal + 1), self._highest)
+        return max(Position(self.epoch, self._begins_at, 0), self._highest)
+
+    def add_read(self, table: CapturedRelation, record_key: bytes, link: bytes | None, value: bytes) -> None:
+        """A row that was read from its table."""
+        for partition in self.targets(table, record_key, link):
+            self._entries.append(_new(Entry, (partition, record_key, value)))
+            self.size += len(value) + len(record_key)
+        self._changes += 1
+
+    def note(self, meta: Mapping[str, str]) -> None:
+        """Have the index remember something as soon as what has gathered is durable. Outside a transaction only."""
+        self._note |= meta
+
+    def stop_watching(self) -> None:
+        """No snapshot is read any more."""
+        self.meanwhile = self._touched = None
+
     def add(self, targets: Sequence[int], key: bytes, value: bytes) -> None:
         """One finished record for these partitions."""
         for partition in targets:
@@ -564,6 +634,21 @@ class Assembler:
             schema = message_schema(self.name)
             self._messages = Encoder(self.register(schema), schema)
         return self._messages
+
+
+class _NotReadYet(Exception):
+    """A row has values that only the snapshot can tell. `key`: as the transcoder gives it."""
+
+    def __init__(self, key: bytes, texts: Mapping[str, Field]) -> None:
+        super().__init__()
+        self.key = key
+        self.texts = texts
+
+
+def _key_of(texts: Sequence[Field], columns: Sequence[Column]) -> bytes:
+    """The key of a row as the transcoder gives it."""
+    keys = [b"x" if text is UNCHANGED else text for text, column in zip(texts, columns, strict=True) if column.key]
+    return b",".join(json.dumps((text or b"").decode(), ensure_ascii=False).encode() for text in keys)
 
 
 def _undescribed() -> ProtocolViolation:

@@ -36,9 +36,10 @@ from connector.source.initial import read_tables
 from connector.source.progress import Progress
 from connector.source.rebuild import rebuild_index
 from connector.source.session import Session
+from connector.source.snapshot import resumed
 
 
-def attach(session: Session, connection: psycopg.Connection, slot_timeout: float) -> Assembler:
+def attach(session: Session, connection: psycopg.Connection, slot_timeout: float) -> tuple[Attachment, Assembler]:
     """An assembler that goes on where the log ends, and a replication connection that streams into it.
 
     connection: for questions; slot_timeout: seconds that the making of a slot may wait for open transactions.
@@ -66,12 +67,13 @@ def attach(session: Session, connection: psycopg.Connection, slot_timeout: float
         if not meta:
             raise _unknown_slot(session.slot)
     gap = _gap(ground, state, meta)
-    if state is not None and (gap or meta["state"] == STATE_SNAPSHOT):
-        # Our own slot, whose snapshot did not finish or whose stream has a gap: what it holds is read from the tables.
+    reading = meta.get("state") == STATE_SNAPSHOT
+    if state is not None and (_found_gap(ground, state, meta) if reading else gap):
+        # Our own slot, whose stream has a gap, also while tables were read: what it holds is read from the tables.
         slots.drop_slot(connection, session.slot)
         state = None
     if state is None:
-        return read_tables(ground, int(meta.get("epoch", 0)), slot_timeout, gap)
+        return ground, read_tables(ground, int(meta.get("epoch", 0)), slot_timeout, gap)
     _require_same_selection(session, meta)
     _require_same_keys(ground, meta)
     try:
@@ -85,7 +87,9 @@ def attach(session: Session, connection: psycopg.Connection, slot_timeout: float
     session.progress = Progress(state.confirmed)
     tails = session.open_log()
     session.hub.emit(SourceConnected(server.version, session.slot, state.confirmed, native is not None))
-    return ground.assembler(int(meta["epoch"]), tails)
+    assembler = ground.assembler(int(meta["epoch"]), tails)
+    session.snapshot = resumed(ground, assembler, meta)
+    return ground, assembler
 
 
 def _identity(session: Session, connection: psycopg.Connection, meta: Mapping[str, str]) -> slots.SystemIdentity:
@@ -110,7 +114,7 @@ def _gap(ground: Attachment, state: slots.SlotState | None, meta: Mapping[str, s
         if gap:
             session.index.save([], {GAP: gap})
     session.recovering = bool(gap)
-    if gap:
+    if gap and meta["state"] == STATE_STREAMING:
         if error := unpermitted(session.settings, meta, gap, slot_is_gone=state is None):
             raise error
         session.hub.emit(told(session.slot, gap))
@@ -131,9 +135,7 @@ def _found_gap(ground: Attachment, state: slots.SlotState | None, meta: Mapping[
             f"the server's WAL ends at {lsn_text(ground.known_at)}, and had reached {lsn_text(confirmed)}:"
             " it was restored"
         )
-    if gap := slots.gap_at(state, confirmed):
-        return gap
-    return "a person asked for it" if asks_for_all(meta) else ""
+    return slots.gap_at(state, confirmed)
 
 
 def _require_attachable(session: Session, found: Survey, meta: Mapping[str, str]) -> None:

@@ -23,6 +23,8 @@ STATE_SNAPSHOT = "snapshot"
 STATE_STREAMING = "streaming"
 """The index's `state` from then on."""
 
+SNAPSHOT = "snapshot"
+"""The index's memory of how far a snapshot is (see `Snapshot`); empty, or absent, when none is under way."""
 COLUMNS = "columns"
 """The index's memory of column numbers: see `columns_text`."""
 
@@ -55,6 +57,7 @@ class Attachment:
             self._ancestors,
             self.known_at,
             self._fits,
+            session.progress.began,
         )
 
     def _fits(self, table: catalogs.CatalogTable) -> None:

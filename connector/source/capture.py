@@ -104,10 +104,10 @@ class Capture:
         )
         try:
             with ask(session.source, application="emc-cdc capture (questions)") as connection:
-                assembler = attach(session, connection, self._slot_timeout)
+                ground, assembler = attach(session, connection, self._slot_timeout)
             self.streamed = True
             session.watch()
-            stream(session, assembler)
+            stream(ground, assembler)
         except psycopg.Error as error:
             if error.sqlstate is None and not isinstance(error, psycopg.OperationalError):
                 raise  # a mistake of ours, not the server's or the network's

@@ -8,7 +8,7 @@ refuses what they refuse. `attach_refusal` makes one SourceError with every mend
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 
@@ -48,7 +48,8 @@ class CatalogTable:
     """One captured table as the catalog has it.
 
     estimate: the planner's row count, -1 when unknown; numbers: of all its columns now (pg_attribute.attnum);
-    dropped: those of columns that it once had; known: of the mapped columns when the stream was last known to fit.
+    dropped: those of columns that it once had; known: of the mapped columns when the stream was last known to fit;
+    key: the columns that identify a row, in the order of their index.
     """
 
     selection: TableSelection
@@ -59,6 +60,7 @@ class CatalogTable:
     numbers: Mapping[str, int]
     dropped: Collection[int]
     known: Mapping[str, int]
+    key: tuple[str, ...]
 
 
 def survey_source(
@@ -122,8 +124,21 @@ def captured_tables(
             numbers,
             dropped,
             known.get(selection.full_name, {name: numbers[name] for name in wanted}),
+            table.key,
         )
     return tables
+
+
+def read_shape(connection: psycopg.Connection, table: CatalogTable) -> Shape:
+    """The kept shape as it is now, for a table whose definition may have changed since the catalog was read."""
+    rows = connection.execute(_COLUMNS, {"oid": table.oid}).fetchall()
+    types = {name: (oid, typmod) for name, oid, typmod, _, dropped in rows if not dropped}
+    columns = (
+        replace(column, type_oid=types[column.name][0], typmod=types[column.name][1])
+        for column in table.shape.columns
+        if column.name in types
+    )
+    return replace(table.shape, columns=tuple(columns))
 
 
 def read_ancestors(connection: psycopg.Connection, oid: int) -> list[str]:

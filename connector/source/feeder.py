@@ -179,6 +179,8 @@ class Feeder:
             self._opened().append(entries)
         ended = [batch for batch in batches if batch.end_lsn]
         meta = {"confirmed": str(ended[-1].end_lsn)} if ended else {}
+        for batch in batches:
+            meta |= batch.note
         self._index.save([batch.index for batch in batches], meta)
         self.saved_batches += len(batches)
         if ended:

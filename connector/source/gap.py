@@ -15,7 +15,7 @@ that was restored are questions for a person (DESIGN promise 3).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from connector.errors import SourceError
 from connector.observe import Fault
@@ -30,19 +30,19 @@ _RESUME = "resume from the replication slot"
 
 
 def request_text(tables: list[str] | None) -> str:
-    """What is remembered of a request. tables: full names; None for all, under a new epoch."""
+    """What is remembered of a request. tables: full names; None for all, which also permits to close a gap."""
     return json.dumps({"tables": tables}, ensure_ascii=False)
 
 
-def asked_tables(meta: Mapping[str, str]) -> list[str] | None:
-    """The tables that a person wants read while streaming; None when there is no such request."""
+def asked_tables(meta: Mapping[str, str], captured: Sequence[str]) -> tuple[str, ...]:
+    """The captured tables that a person wants read, in the order given; empty when there is no request."""
     request = meta.get(REQUEST, "")
-    tables: list[str] | None = json.loads(request)["tables"] if request else None
-    return tables
+    tables: list[str] | None = json.loads(request)["tables"] if request else []
+    return tuple(name for name in captured if tables is None or name in tables)
 
 
 def asks_for_all(meta: Mapping[str, str]) -> bool:
-    """Whether a person wants everything read under a new epoch."""
+    """Whether a person wants everything read, which permits to close a gap."""
     request = meta.get(REQUEST, "")
     return bool(request) and json.loads(request)["tables"] is None
 

@@ -176,6 +176,8 @@ def remembered(path: Path) -> dict[str, str]:
         return {}
     try:
         with closing(sqlite3.connect(path, timeout=10.0)) as connection:
+            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+                return {}  # it is just being made
             return dict(connection.execute("SELECT name, value FROM meta").fetchall())
     except sqlite3.Error as error:
         raise _broken(path, error) from error

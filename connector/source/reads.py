@@ -1,43 +1,43 @@
 """Snapshot rows and markers → log entries.
 
-A snapshot stands between a begin and an end marker in every partition; its rows (op `r`) and markers all carry the
-position `(epoch, consistent point, 0)`, which every streamed change passes. The rows fill the keyed index as they go.
+Reads (op `r`) and markers carry the position right after the last streamed transaction (`Assembler.read_position`),
+which every later change passes and which no partition's tail is beyond. The rows fill the keyed index as they go.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from connector.change.encoding import Context
 from connector.change.envelope import message_key
 from connector.change.position import Position
+from connector.change.shape import Shape
 from connector.source.assembler import Assembler
-from connector.source.catalog import CatalogTable
+from connector.source.copytext import copy_row
 from connector.source.decode.transcoder import zigzag
 from connector.source.index import NO_DOSSIER, KeyedIndex
+from connector.source.meanwhile import Overlay, Overtaken
+from connector.source.readers import Chunk
 from connector.source.relation import CapturedRelation
-
-Read = Callable[[Sequence[bytes | None]], None]
 
 
 class SnapshotReads:
-    """One snapshot: what was committed before LSN `point`, seen at `time_us` (microseconds since the Unix epoch)."""
+    """What was read, for one assembler and its index."""
 
-    def __init__(self, assembler: Assembler, index: KeyedIndex, point: int, time_us: int) -> None:
+    def __init__(self, assembler: Assembler, index: KeyedIndex) -> None:
         self._assembler = assembler
         self._index = index
-        self._position = Position(assembler.epoch, point, 0)
-        self._time_us = time_us
+        self._relations: dict[Shape, CapturedRelation] = {}
 
-    def marker(self, prefix: str, content: bytes) -> None:
-        """A marker in every partition."""
-        assembler, position = self._assembler, self._position
+    def marker(self, prefix: str, content: bytes, time_us: int) -> None:
+        """A marker in every partition. time_us: microseconds since the Unix epoch."""
+        assembler, position = self._assembler, self._assembler.read_position
         context = Context(
             assembler.name,
             assembler.database,
             position.epoch,
             position.commit_lsn,
-            self._time_us,
+            time_us,
             None,
             assembler.now_ms(),
             snapshot=True,
@@ -46,49 +46,67 @@ class SnapshotReads:
         value = encoder.message(context, prefix, content, position, position.commit_lsn, last=False)
         assembler.add(assembler.everywhere, message_key(prefix, position), value)
 
-    def table(self, table: CatalogTable) -> Read:
-        """A function that adds one row of a table: the kept columns' texts, in shape order."""
+    def tell(self, chunk: Chunk, overtaken: Overtaken, overlays: dict[bytes, Overlay]) -> None:
+        """The chunk's rows, without those that were overtaken, and with what is laid over them."""
         assembler, index = self._assembler, self._index
-        relation = CapturedRelation(
-            assembler.name,
-            assembler.database,
-            table.selection,
-            table.shape,
-            table.shape.columns,
-            assembler.register,
-        )
-        fields_row = relation.transcoder.fields_row
-        after = self._after(relation)
-
-        def read(texts: Sequence[bytes | None]) -> None:
-            row, key, link = fields_row(texts)
-            record_key = relation.key_prefix + key + b"]"
+        if chunk.shape.full_name in overtaken.emptied:
+            return
+        relation = self._relation(chunk)
+        keys, prefix = overtaken.keys, relation.key_prefix
+        after = self._after(relation, assembler.read_position, chunk.time_us)
+        for line in chunk.data.split(b"\n")[:-1]:
+            texts: Sequence[bytes | None] = copy_row(line)
+            row, key, link = relation.transcoder.fields_row(texts)
+            record_key = prefix + key + b"]"
+            if record_key in keys:
+                continue
+            if overlays and (overlay := overlays.pop(record_key, None)) and not chunk.snapshot.sees(overlay.xid):
+                texts = _laid_over(chunk.shape, texts, overlay)
+                row, key, link = relation.transcoder.fields_row(texts)
             if relation.is_child:
                 index.put_child(record_key, link if link is not None else NO_DOSSIER, inserted=True)
             # Only kept columns are read, so the row's real size is unknown: remember whatever could be moved out.
             if relation.toastable and (big := relation.big_texts(texts)):
                 index.put_texts(record_key, big, inserted=True)
-            value = b"".join((relation.create_head, row, after))
-            assembler.add(assembler.targets(relation, record_key, link), record_key, value)
+            assembler.add_read(relation, record_key, link, b"".join((relation.create_head, row, after)))
 
-        return read
+    def _relation(self, chunk: Chunk) -> CapturedRelation:
+        shape = chunk.shape
+        relation = self._relations.get(shape)
+        if relation is None:
+            assembler = self._assembler
+            relation = self._relations[shape] = CapturedRelation(
+                assembler.name,
+                assembler.database,
+                chunk.plan.table.selection,
+                shape,
+                shape.columns,
+                assembler.register,
+            )
+        return relation
 
-    def _after(self, relation: CapturedRelation) -> bytes:
-        """What follows the row in every record of a table: source, op `r`, no transaction."""
-        epoch, point, _, _ = self._position
+    def _after(self, relation: CapturedRelation, position: Position, time_us: int) -> bytes:
+        """What follows the row in every record of a chunk: source, op `r`, no transaction."""
+        epoch, point, ordinal, sub = position
         return b"".join(
             (
                 relation.source,
                 b"\x08true",
-                zigzag(self._time_us // 1000),
-                zigzag(self._time_us),
+                zigzag(time_us // 1000),
+                zigzag(time_us),
                 b"\0",  # no txId
                 zigzag(epoch),
                 zigzag(point),
                 zigzag(point),
-                b"\0\0",  # ordinal, sub
+                zigzag(ordinal),
+                zigzag(sub),
                 b"\2r\2",
                 zigzag(self._assembler.now_ms()),
                 b"\0",  # no transaction
             )
         )
+
+
+def _laid_over(shape: Shape, texts: Sequence[bytes | None], overlay: Overlay) -> list[bytes | None]:
+    """A row as it was read, with what later updates said of it."""
+    return [overlay.texts.get(column.name, text) for column, text in zip(shape.columns, texts, strict=True)]

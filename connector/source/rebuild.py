@@ -30,7 +30,8 @@ def rebuild_index(index: KeyedIndex, reader: LogReader, selection: Selection, co
         for record in reader.poll(1.0, _CHUNK):
             change = decoder.decode(record.key, record.value)
             if change.marker == SNAPSHOT_BEGIN:
-                meta = {name: str(value) for name, value in json.loads(change.content).items()}
+                told = json.loads(change.content)
+                meta = {name: str(value) for name, value in told.items() if name not in ("slot", "tables", "reread")}
             elif change.marker == SNAPSHOT_END:
                 meta |= {"state": "streaming", "gap": ""}
             table = roles.get(change.table)

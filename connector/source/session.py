@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import psycopg
 from psycopg import pq
@@ -36,10 +36,26 @@ from connector.source.protocol import status_update
 from connector.source.spool import Spool
 from connector.source.watch import Watch
 
+_PROMPT = 0.05
+"""Seconds between two questions where the server is."""
 _QUIET = 5.0
 """Seconds without a word of the server's after which it is asked for one."""
 PATIENCE = 10.0
 """Seconds that its answer may take at first."""
+
+
+class SnapshotUnderWay(Protocol):
+    """What the session and the stream know of `snapshot.Snapshot`."""
+
+    waiting: bool
+    finished: bool
+
+    @property
+    def due(self) -> bool: ...
+
+    def step(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class SilentConnection(SourceUnavailable):
@@ -83,6 +99,8 @@ class Session:
         self._heard_at = self._asked_at = time.monotonic()
         self.recovering = False
         """Whether the tables are read anew because the stream has a gap."""
+        self.snapshot: SnapshotUnderWay | None = None
+        """What is read beside the stream."""
         self._adopting: Job | None = None
         self._seen_batches = 0
 
@@ -105,12 +123,14 @@ class Session:
 
     def watch(self) -> None:
         """Look at the publication from now on, until the session ends."""
-        self._watch = Watch(self.source, self.settings.publication, self.selection, self._wake)
+        self._watch = Watch(self.source, self.settings.publication, self.selection, self.wake)
 
     def close(self) -> None:
         """End it all: what was handed over becomes durable if the log still takes it, and the server is told."""
         if self._watch is not None:
             self._watch.stop()
+        if self.snapshot is not None:
+            self.snapshot.close()
         if self._feeder is not None:
             # What it was already waited for counts: a server that is stopping waits for us.
             left = self.source.stall_timeout - self._feeder.stalled_for(time.monotonic())
@@ -127,7 +147,7 @@ class Session:
 
     def open_log(self, pumping: bool = True) -> dict[int, Position]:
         """Open the log on its own thread, answering the server meanwhile; the last position of each partition."""
-        feeder = self._feeder = Feeder(self._open_writer, self.index, self.hub, self.settings.log.memory, self._wake)
+        feeder = self._feeder = Feeder(self._open_writer, self.index, self.hub, self.settings.log.memory, self.wake)
         self.wait_for(lambda: feeder.tails is not None, "open the change log", patience=60.0, pumping=pumping)
         reader = self.open_reader()
         try:
@@ -250,12 +270,18 @@ class Session:
         if feeder.durable_lsn:
             self.progress.made_durable(feeder.durable_lsn)
 
-    def _send(self, told: int) -> None:
+    def ask_position(self) -> None:
+        """Have the server say how far it has come, which it does at once; not more often than it is told anything."""
+        now = time.monotonic()
+        if now - self.told_at > _PROMPT:
+            self._send(max(self._told, 0), asks=True)
+
+    def _send(self, told: int, asks: bool = False) -> None:
         connection = self.replication
         progress = self.progress
         now = time.monotonic()
         # Asked once, at most; the answer to it is a keepalive, if not something better.
-        asks = self._asked_at <= self._heard_at and now - self._heard_at > _QUIET
+        asks = asks or (self._asked_at <= self._heard_at and now - self._heard_at > _QUIET)
         try:
             connection.put_copy_data(status_update(progress.received, told, time.time_ns() // 1000, asks))
             connection.flush()
@@ -287,7 +313,8 @@ class Session:
         if self._watch is not None and self._watch.failure is not None:
             raise self._watch.failure
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let the capture thread look about. From any thread."""
         try:
             self._wake_write.send(b"\0")
         except (BlockingIOError, OSError):

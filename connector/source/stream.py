@@ -2,6 +2,7 @@
 
 Contract: data, keepalives and feedback are handled in order, also in the middle of a huge transaction. A single commit
 goes to the log at once; a backlog makes full batches. When the log has no room nothing more is read.
+Between two transactions the reads of a snapshot that is under way are told (`snapshot`).
 A transaction that the server streams while it is open is spooled, and read when it has committed; until then it is no
 open transaction of ours, and what was durable before may be confirmed: its commit will stand later in WAL, and the
 server itself keeps what is needed to send it again.
@@ -16,16 +17,20 @@ import psycopg
 
 from connector.errors import SourceHeld, SourceUnavailable
 from connector.source.assembler import Assembler
+from connector.source.attachment import Attachment
 from connector.source.decode.messages import violation
 from connector.source.decode.transcoder import PADDING
 from connector.source.protocol import KEEPALIVE, PAYLOAD, XLOG_DATA, parse_keepalive
 from connector.source.session import Session
+from connector.source.snapshot import read_again
 from connector.source.spool import STREAM_MESSAGES
 
 BATCH = 512 * 1024
 """A batch is handed over at this size even when the log is busy."""
 _PROMPT = 0.1
 """Seconds between two feedbacks while something becomes durable."""
+_LOOK = 1.0
+"""Seconds between two looks for a snapshot that somebody asks for."""
 _EVERY = 0x3F
 """Messages between two looks at the clock, less one."""
 
@@ -45,6 +50,8 @@ class _Pace:
         if now >= self._feedback_at or (session.progress.pending and now >= session.told_at + _PROMPT):
             self._feedback_at = now + session.source.feedback_interval
             session.feedback()
+            if self._assembler.meanwhile is not None:
+                self._assembler.meanwhile.trim()
         if self._assembler.size >= BATCH:
             session.make_room()
             session.hand_over(self._assembler)
@@ -52,14 +59,47 @@ class _Pace:
         return not session.stop.is_set()
 
 
-def stream(session: Session, assembler: Assembler) -> None:
+class _Reading:
+    """The snapshot that is under way, if there is one, and those that a person asks for."""
+
+    def __init__(self, ground: Attachment, assembler: Assembler) -> None:
+        self._session = ground.session
+        self._ground = ground
+        self._assembler = assembler
+        self._look_at = 0.0
+
+    def step(self) -> None:
+        """Tell what can be told; between two transactions."""
+        session = self._session
+        snapshot = session.snapshot
+        if snapshot is not None:
+            snapshot.step()
+            if snapshot.waiting:
+                session.ask_position()
+            if snapshot.finished:
+                snapshot.close()
+                session.snapshot = None
+        elif (now := time.monotonic()) >= self._look_at:
+            self._look_at = now + _LOOK
+            session.snapshot = read_again(self._ground, self._assembler, session.index.meta())
+
+    def patience(self, in_transaction: bool) -> float:
+        """Seconds that the server may be waited for."""
+        snapshot = self._session.snapshot
+        if snapshot is not None and not in_transaction:
+            return 0.0 if snapshot.due else _PROMPT
+        return _PROMPT if self._session.progress.pending else self._session.source.feedback_interval
+
+
+def stream(ground: Attachment, assembler: Assembler) -> None:
     """Until `stop` is set, between two transactions where that is near. Raises ConnectorError.
 
     What had come before a connection broke goes to the log all the same: else a network that cuts every connection
     after less than a batch would let nothing through.
     """
+    session = ground.session
     try:
-        _stream(session, assembler)
+        _stream(ground, assembler)
     except (SourceUnavailable, psycopg.OperationalError):
         session.hand_over(assembler)
         raise
@@ -69,10 +109,11 @@ def stream(session: Session, assembler: Assembler) -> None:
         raise
 
 
-def _stream(session: Session, assembler: Assembler) -> None:
+def _stream(ground: Attachment, assembler: Assembler) -> None:
+    session = ground.session
     connection, feeder, spool = session.replication, session.feeder, session.spool
     feed, read, progress = assembler.feed, connection.get_copy_data, session.progress
-    pace = _Pace(session, assembler)
+    pace, reading = _Pace(session, assembler), _Reading(ground, assembler)
     messages = 0
     dry = False
     while True:
@@ -86,6 +127,7 @@ def _stream(session: Session, assembler: Assembler) -> None:
                         return
                 elif end_lsn := feed(b"".join((data, PADDING))):
                     progress.committed(end_lsn)
+                    reading.step()
                 progress.in_transaction = assembler.in_transaction
                 messages += 1
                 if messages & _EVERY:
@@ -107,7 +149,9 @@ def _stream(session: Session, assembler: Assembler) -> None:
             if session.stop.is_set() and not assembler.in_transaction:
                 session.hand_over(assembler)
                 return
-            session.wait_readable(_PROMPT if session.progress.pending else session.source.feedback_interval)
+            session.wait_readable(reading.patience(assembler.in_transaction))
+            if not assembler.in_transaction:
+                reading.step()
         else:
             session.ended()
         if not pace.keep():

@@ -33,6 +33,7 @@ from connector.preflight.postgres import survey_over
 from connector.preflight.setup import setup_statements
 from connector.settings import Settings
 from connector.source.capture import Capture
+from connector.source.index import remembered
 
 PARTITIONS = 3
 PATIENCE = 60.0
@@ -244,10 +245,25 @@ class Attached:
         return found[0][0] if found else None
 
     def settle(self, running: Running | None = None) -> None:
-        """Wait until the slot has confirmed everything there is now."""
+        """Wait until no snapshot is under way and the slot has confirmed everything there is now."""
+        self.settle_stream(running)
+        (until if running is None else running.until)(self.read, "the tables are read")
+
+    def settle_stream(self, running: Running | None = None) -> None:
+        """Wait until the slot has confirmed everything there is now, and needs no other."""
         end = self.ask("SELECT pg_current_wal_lsn()::text")[0][0]
         wait = until if running is None else running.until
-        wait(lambda: bool(self.slot(f"confirmed_flush_lsn >= '{end}'")), "the slot moves on")
+        wait(lambda: bool(self.slot(f"confirmed_flush_lsn >= '{end}'")) and not self.gap(), "the slot moves on")
+
+    def read(self) -> bool:
+        """Whether the tables are read, and need not be read anew."""
+        meta = remembered(self.settings.index)
+        return meta.get("state") == "streaming" and not meta.get("snapshot") and not meta.get("gap")
+
+    def gap(self) -> bool:
+        """Whether the tables must be read anew, and have not begun to be."""
+        meta = remembered(self.settings.index)
+        return meta.get("state") == "streaming" and bool(meta.get("gap"))
 
     def records(self) -> list[list[Change]]:
         """The whole log, by partition."""
@@ -311,7 +327,7 @@ def fold_partition(partition: list[Change], table: str) -> dict[str, dict[str, A
     unread: set[str] = set()
     for change in partition:
         if change.marker == SNAPSHOT_BEGIN:
-            unread = set(rows)
+            unread = set(rows) if table in json.loads(change.content)["tables"] else set()
         elif change.marker == SNAPSHOT_END:
             for key in unread:
                 del rows[key]

@@ -100,7 +100,9 @@ class Decoders:
             names = [column.name for column in relation.columns]
             self._transcoders.append([compile_transcoder(names, shape, table.link, one) for one in (None, native)])
             numbers = {name: at + 1 for at, name in enumerate(names)}
-            self._catalog[table.full_name] = CatalogTable(table, shape, relation.oid, "d", -1, numbers, (), numbers)
+            self._catalog[table.full_name] = CatalogTable(
+                table, shape, relation.oid, "d", -1, numbers, (), numbers, ("id",)
+            )
         self._fresh()
 
     def one(self, message: bytes) -> None:
@@ -135,7 +137,7 @@ class Decoders:
         self.spool = Spool(self._directory, memory=4096)
         self.assembler = Assembler(
             "thu", "d", 1, self._catalog, 3, {}, self._index, lambda _: 1, lambda: 1_700_000_000_000, lambda _: [],
-            known_at=1 << 63, fits=lambda _: None,
+            known_at=1 << 63, fits=lambda _: None, begins_at=0,
         )  # fmt: skip
         for relation in self._relations.values():
             self.assembler.feed(HEADER + relation + PADDING)

@@ -102,8 +102,8 @@ def test_an_index_older_than_the_log_tells_nothing_twice(attached: Attached) -> 
 
 
 @pytest.mark.heavy
-def test_a_snapshot_cut_short_begins_anew(attached: Attached) -> None:
-    """Killed while the snapshot goes to the log: the next start reads all again; old rows are only read once more."""
+def test_a_snapshot_cut_short_goes_on(attached: Attached) -> None:
+    """Killed while the snapshot goes to the log: the next start reads on while it streams from the same slot."""
     with attached.process(crash_after=1) as process:
         killed(process)
     attached.owner.execute("""UPDATE "mot cua"."Hồ sơ" SET trang_thai = 'x' WHERE id = 1""")
@@ -111,8 +111,7 @@ def test_a_snapshot_cut_short_begins_anew(attached: Attached) -> None:
     with attached.capturing():
         pass
     attached.assert_exact()
-    epochs = {change.position.epoch for partition in attached.records() for change in partition}
-    assert len(epochs) == 2
+    assert {change.position.epoch for partition in attached.records() for change in partition} == {1}
     assert len(attached.ask("SELECT slot_name FROM pg_replication_slots WHERE database = current_database()")) == 1
 
 

@@ -54,7 +54,7 @@ class Table:
         shape = Shape("s", "t", tuple(Column(name, TEXT, -1, name == "id") for name in ("id", "b", "c")))
         dropped = [number for number, name in self.columns.items() if name is None]
         known = {"id": 1, "b": 3, "c": 5}
-        return CatalogTable(SELECTION, shape, 9, "d", -1, numbers, dropped, known)
+        return CatalogTable(SELECTION, shape, 9, "d", -1, numbers, dropped, known, ("id",))
 
 
 STEPS = st.lists(st.tuples(st.sampled_from(["rename", "rename", "add", "drop"]), st.integers(0, 20)), max_size=12)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plugins.postgres import Database
 
-from connector.source.snapshot import copy_row
+from connector.source.copytext import copy_row
 
 AWKWARD = [
     "",
