@@ -20,6 +20,7 @@ from connector.cli import (
     run,
     setup,
     simulator,
+    snapshot,
     status,
 )
 from connector.cli.terminal import report
@@ -42,6 +43,7 @@ app.command()(run.run)
 app.command()(capture.capture)
 app.command()(deliver.deliver)
 app.command()(status.status)
+app.command()(snapshot.snapshot)
 app.command()(simulator.simulator)
 
 

@@ -19,6 +19,7 @@ from connector.delivery.status import status as delivery_status
 from connector.errors import EXIT_LOST, ConnectorError
 from connector.log.opening import open_reader
 from connector.settings import Settings
+from connector.source.attachment import SNAPSHOT
 from connector.source.connection import ask
 from connector.source.hold import read_hold
 from connector.source.index import remembered
@@ -60,7 +61,8 @@ def _source(settings: Settings) -> dict[str, Any]:
         return {"slot": settings.slot, "error": "there is no slot", "mend": "start `emc-cdc run` or `emc-cdc capture`"}
     active, confirmed, retained, behind = row
     try:
-        hold = read_hold(remembered(settings.index))
+        meta = remembered(settings.index)
+        hold = read_hold(meta)
     except ConnectorError as error:
         return {"slot": settings.slot, "error": error.cause, "mend": error.mend}
     return {
@@ -70,7 +72,21 @@ def _source(settings: Settings) -> dict[str, Any]:
         "retained_bytes": retained,
         "behind_bytes": behind,
         "held": None if hold is None else asdict(hold),
+        "snapshot": _snapshot(meta),
     }
+
+
+def _snapshot(meta: dict[str, str]) -> dict[str, Any] | None:
+    """How far a snapshot is, when one is under way."""
+    dumped = meta.get(SNAPSHOT, "")
+    if not dumped:
+        return None
+    told = json.loads(dumped)
+    tables = {
+        name: {"rows": one["rows"], "estimate": one["estimate"], "finished": not one["pending"]}
+        for name, one in told["tables"].items()
+    }
+    return {"begun": told["begun"], "gap": told["gap"], "reread": told["reread"], "tables": tables}
 
 
 def _log(settings: Settings) -> dict[str, Any]:
@@ -112,6 +128,13 @@ def _show(found: dict[str, Any]) -> None:
             f"[green]✓[/] PostgreSQL: slot {escape(source['slot'])} {state}, đã xác nhận {source['confirmed_lsn']},"
             f" chậm {_size(source['behind_bytes'])}, giữ lại {_size(source['retained_bytes'])} WAL"
         )
+        if reading := source["snapshot"]:
+            for name, one in reading["tables"].items():
+                if not one["finished"]:
+                    of = f" / khoảng {one['estimate']:,}" if one["estimate"] > 0 else ""
+                    console.print(
+                        f"[yellow]…[/] đang đọc {escape(name)} từ {reading['begun']}: {one['rows']:,}{of} dòng"
+                    )
         if held := source["held"]:
             console.print(
                 f"[yellow]![/] tạm giữ từ {held['since']}: {escape(held['subject'])}: {escape(held['cause'])}\n"

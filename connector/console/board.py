@@ -71,8 +71,14 @@ class Board:
                 self._source = {"state": "connected", "reason": "", "slot": slot, "server_version": version}
             case SourceDisconnected(reason):
                 self._source = {**self._source, "state": "disconnected", "reason": reason}
-            case SnapshotProgress(table, rows, estimate, finished):
-                self._snapshot[table] = {"rows": rows, "estimate": estimate, "finished": finished}
+            case SnapshotProgress(table, rows, estimate, finished, rate, age):
+                known = {"rows": rows, "estimate": estimate, "finished": finished}
+                left = (estimate - rows) / rate if rate > 0 and estimate > rows else None
+                self._snapshot[table] = known | {
+                    "rows_per_second": round(rate),
+                    "seconds_left": None if finished or left is None else round(left),
+                    "snapshot_age_seconds": round(age, 1),
+                }
                 if self._source["state"] != "connected":
                     self._source = {**self._source, "state": "snapshot", "reason": ""}
             case TransactionsLogged(transactions, changes, records, size, _, commit_us):

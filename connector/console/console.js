@@ -152,12 +152,19 @@ function showFaults(faults) {
   }));
 }
 
+function reading(one) {
+  if (one.finished) return `${count(one.rows)} dòng, xong`;
+  const pace = one.rows_per_second ? `, ${count(one.rows_per_second)} dòng/giây` : "";
+  const left = one.seconds_left === null ? "" : `, còn khoảng ${count(one.seconds_left)} giây`;
+  return `${count(one.rows)} dòng${pace}${left}`;
+}
+
 function showSnapshot(tables) {
   const all = Object.entries(tables);
   byId("snapshot-section").hidden = all.every(([, one]) => one.finished);
   byId("snapshot").replaceChildren(...all.map(([name, one]) => {
     const box = element("div", undefined, "reading");
-    box.append(element("span", name), element("span", `${count(one.rows)} dòng${one.finished ? ", xong" : ""}`, "num"));
+    box.append(element("span", name), element("span", reading(one), "num"));
     const bar = document.createElement("progress");
     if (one.finished || one.estimate > 0) {
       bar.max = one.finished ? 1 : Math.max(one.estimate, one.rows, 1);

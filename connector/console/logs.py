@@ -90,7 +90,7 @@ class _Lines:
                 self._disconnected = reason
                 self._logger.info("not streaming", reason=reason)
             case SnapshotProgress(table, rows, estimate, finished):
-                self._snapshot(table, rows, estimate, finished, now)
+                self._snapshot(table, rows, estimate, finished, observation.rate, now)
             case Fault():
                 (self._logger.error if observation.fatal else self._logger.warning)(
                     observation.operation,
@@ -103,13 +103,15 @@ class _Lines:
                 # The first of a minute; the summary has how many. EMC may be rejecting everything.
                 self._logger.warning("a dossier is parked: EMC rejected its event", partition=partition)
 
-    def _snapshot(self, table: str, rows: int, estimate: int, finished: bool, now: float) -> None:
+    def _snapshot(self, table: str, rows: int, estimate: int, finished: bool, rate: float, now: float) -> None:
         if finished:
             self._snapshot_at.pop(table, None)
             self._logger.info("snapshot of a table read", table=table, rows=rows)
         elif now - self._snapshot_at.setdefault(table, now) >= _SNAPSHOT_SECONDS:
             self._snapshot_at[table] = now
             known = {"estimate": estimate} if estimate >= 0 else {}
+            if rate > 0:
+                known["rows_per_second"] = round(rate)
             self._logger.info("reading the snapshot", table=table, rows=rows, **known)
 
     def _count(self, observation: Observation) -> None:

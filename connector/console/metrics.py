@@ -54,6 +54,7 @@ DECLARED = (
     Declared("source_disconnects", "counter", "Streaming sessions that ended"),
     Declared("source_lsn", "gauge", "Where the replication stream stands, bytes", ("at",)),
     Declared("snapshot_rows", "gauge", "Rows read by the snapshot", ("table",)),
+    Declared("snapshot_age_seconds", "gauge", "For how long the oldest snapshot has been held"),
     Declared("log_transactions", "counter", "Source transactions made durable in the log"),
     Declared("log_changes", "counter", "Row changes made durable in the log"),
     Declared("log_records", "counter", "Records written to the log"),
@@ -117,8 +118,9 @@ class Metrics:
                 lsns = {"received": received, "durable": durable, "confirmed": confirmed, "server_end": server_end}
                 for at, lsn in lsns.items():
                     gauges["source_lsn"].labels(at).set(lsn)
-            case SnapshotProgress(table, rows, _, _):
+            case SnapshotProgress(table, rows, _, _, _, age):
                 gauges["snapshot_rows"].labels(table).set(rows)
+                gauges["snapshot_age_seconds"].set(age)
             case TransactionsLogged(transactions, changes, records, size, _, commit_time_us):
                 counters["log_transactions"].inc(transactions)
                 counters["log_changes"].inc(changes)

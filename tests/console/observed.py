@@ -51,7 +51,7 @@ def folded(offset: int, log_end: int, partition: int = 1) -> BatchFolded:
 
 ONE_OF_EACH: tuple[Observation, ...] = (
     SnapshotProgress("motcua.ho_so", 100, 400, finished=False),
-    SnapshotProgress("motcua.ho_so", 410, 400, finished=True),
+    SnapshotProgress("motcua.ho_so", 410, 400, finished=True, rate=250.0, age=1.5),
     SourceConnected(180003, "emc_cdc_mot_cua", 0x16_B374D848),
     TransactionsLogged(3, 9, 11, 4000, 0x16_B374E000, COMMIT_US),
     SlotProgress(0x16_B374F000, 0x16_B374E000, 0x16_B374E000, 0x16_B374F100),

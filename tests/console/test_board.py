@@ -54,7 +54,12 @@ def test_one_of_each(board: Board) -> None:
         "server_version": 180003, "received": 0x16_B374F000, "durable": 0x16_B374E000,
         "confirmed": 0x16_B374E000, "server_end": 0x16_B374F100,
     }  # fmt: skip
-    assert shown["snapshot"] == {"motcua.ho_so": {"rows": 410, "estimate": 400, "finished": True}}
+    assert shown["snapshot"] == {
+        "motcua.ho_so": {
+            "rows": 410, "estimate": 400, "finished": True,
+            "rows_per_second": 250, "seconds_left": None, "snapshot_age_seconds": 1.5,
+        }
+    }  # fmt: skip
     assert (shown["log"]["transactions"], shown["log"]["changes"], shown["log"]["records"]) == (3, 9, 11)
     assert (shown["log"]["bytes"], shown["log"]["last_commit_us"]) == (4000, COMMIT_US)
     (partition,) = shown["partitions"]
@@ -113,6 +118,8 @@ def test_reading_the_snapshot_is_a_state_of_its_own(board: Board) -> None:
     board.observe(SourceDisconnected("busy"))
     board.observe(SnapshotProgress("motcua.ho_so", 10, -1, finished=False))
     assert board.snapshot()["source"]["state"] == "snapshot"
+    board.observe(SnapshotProgress("motcua.ho_so", 100, 600, finished=False, rate=50.0, age=3.0))
+    assert board.snapshot()["snapshot"]["motcua.ho_so"]["seconds_left"] == 10
     assert board.troubles() == []
     board.observe(SourceConnected(150000, "s", 1))
     assert board.snapshot()["source"]["state"] == "connected"

@@ -36,6 +36,7 @@ def test_one_of_each() -> None:
         ("emc_cdc_source_lsn", (("at", "confirmed"),)): 0x16_B374E000,
         ("emc_cdc_source_lsn", (("at", "server_end"),)): 0x16_B374F100,
         ("emc_cdc_snapshot_rows", (("table", "motcua.ho_so"),)): 410,
+        ("emc_cdc_snapshot_age_seconds", ()): 1.5,
         ("emc_cdc_log_transactions_total", ()): 3,
         ("emc_cdc_log_changes_total", ()): 9,
         ("emc_cdc_log_records_total", ()): 11,
