@@ -75,7 +75,8 @@ class FoldRun:
         """Everything in the file but what only says how often it was looked at."""
         events: dict[str, list[Any]] = defaultdict(list)
         for dossier, *event in self.table(
-            "SELECT dossier, code, status, event, position, transaction_id, commit_time_us FROM events ORDER BY id"
+            "SELECT dossier, code, status, event, position, transaction_id, commit_time_us, recovered"
+            " FROM events ORDER BY id"
         ):
             events[dossier].append(event)
         return {
@@ -83,6 +84,8 @@ class FoldRun:
             "lookups": self.table("SELECT * FROM lookups ORDER BY tbl, col, value, key"),
             "told": self.table("SELECT * FROM told ORDER BY dossier"),
             "held": self.table("SELECT * FROM held ORDER BY dossier"),
+            "waiting": self.table("SELECT * FROM waiting ORDER BY dossier"),
+            "born": self.table("SELECT * FROM born ORDER BY dossier"),
             "meta": self.table("SELECT name, value FROM meta WHERE name IN ('position', 'reading') ORDER BY name"),
             "events": dict(events),
         }
