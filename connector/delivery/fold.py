@@ -366,7 +366,6 @@ class Fold:
         if view is None:
             judged.forget(dossier)
             self._waiting.discard(dossier)
-            self._born.discard(dossier)
             return
         if self._partial and dossier not in self._born:
             return  # at the snapshot's end

@@ -1,10 +1,10 @@
 """A snapshot that is being read: which kind it is, and which dossiers wait for its end.
 
-| kind  | begin marker             | streamed transactions between its markers | what reads and sweep find changed        |
-|-------|--------------------------|-------------------------------------------|------------------------------------------|
-| first | neither                  | judge what was born since; others not yet | is taken as told, unless EMC knows of it |
-| gap   | `gap` says why           | judge what was born since; others wait    | waits, and is judged once at the end     |
-| again | `reread`                 | are judged as ever                        | waits, and is judged once at the end     |
+| kind  | its begin marker | streamed transactions before its end      | what reads and sweep find changed        |
+|-------|------------------|-------------------------------------------|------------------------------------------|
+| first | neither of these | judge what was born since; others not yet | is taken as told, unless EMC knows of it |
+| gap   | `gap` says why   | judge what was born since; others wait    | waits, and is judged once at the end     |
+| again | `reread`         | are judged as ever                        | waits, and is judged once at the end     |
 
 Invariants: what is remembered is durable with the fold, so neither a death nor the cutting of batches forgets anything;
 memory is bounded by the caller, who saves when `unsaved` is large, and by `trim`. Dossiers that wait outlive a snapshot

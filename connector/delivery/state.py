@@ -2,7 +2,8 @@
 
 Contract: what was written since the last `commit` becomes durable together, or not at all. Used from one thread. A file
 that is damaged, of another log, or of another mapping's tables raises DeliveryError with the mend; it is never silently
-begun anew. A file of an older format is brought to this one when it is opened. The files hold personal data and are readable by their owner only.
+begun anew. A file of an older format is brought to this one when it is opened. The files hold personal data and are
+readable by their owner only.
 """
 
 from __future__ import annotations
