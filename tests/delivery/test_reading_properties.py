@@ -172,7 +172,7 @@ def plainly(changes: Sequence[Change]) -> PlainReading:
     return plain
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(stories)
 def test_snapshots_within_the_stream_are_what_a_plain_reading_says(phases: list[Phase]) -> None:
     """The same events, in the same order, flagged alike, whoever waits for what."""
@@ -229,7 +229,7 @@ def test_doubled_records_within_snapshots_make_no_difference(phases: list[Phase]
     assert folded(doubled) == folded(told.changes)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 @given(stories)
 def test_after_a_whole_snapshot_the_rows_are_the_source_s(phases: list[Phase]) -> None:
     """Every row is there as it is, and none else."""
@@ -243,7 +243,7 @@ def test_after_a_whole_snapshot_the_rows_are_the_source_s(phases: list[Phase]) -
     }
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 @given(st.randoms(use_true_random=True))
 def test_a_gap_owes_the_difference_and_nothing_else(random: Random) -> None:
     """What each dossier was told, or would have been when the stream broke, against what is true at the end."""
