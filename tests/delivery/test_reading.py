@@ -234,6 +234,22 @@ def test_a_table_that_is_read_again_mends_the_state(run: FoldRun, story: Story) 
     ]
 
 
+def test_a_gap_that_cuts_a_table_s_reading_short_is_a_gap(run: FoldRun, story: Story) -> None:
+    """All tables are read and swept, and nothing is judged before the end; what was found before waits with it."""
+    run.poll(story.transaction(create(SERVICE, service(1)), *(create(DOSSIER, dossier(n)) for n in (1, 2))))
+    run.poll([story.begin(reread=True, tables=[PAYMENT]), *story.reads((PAYMENT, payment(5, of=1)))])
+    run.poll([*gap(story), *story.transaction(update(DOSSIER, dossier(2, RETURNED)))])
+    assert run.statuses == {code(1): [1], code(2): [1]}
+    run.poll([*story.reads((SERVICE, service(1)), (DOSSIER, dossier(2, RETURNED)), (PAYMENT, payment(6, 2)))])
+    run.poll([story.end()])
+    assert [(due.dossier, due.event.FormsPayments) for due in run.due if due.recovered] == [("2", 1)]
+    assert [(table, key) for table, key, *_ in run.contents()["rows"]] == [
+        (DOSSIER, "2"),
+        (PAYMENT, "6"),
+        (SERVICE, "1"),
+    ]
+
+
 def test_a_row_that_was_missing_is_not_taken_as_told(run: FoldRun, story: Story) -> None:
     """A read brings it, a transaction touches it before the end: EMC hears of all that it has reached."""
     run.poll(story.snapshot((SERVICE, service(1))))
