@@ -14,14 +14,18 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import pq
 
+from connector.catalog.publication import INVALIDATED
 from connector.change.position import lsn_text, parse_lsn
 from connector.errors import SlotBusy, SourceError, SourceGap, SourceUnavailable
 from connector.source.connection import command_error, connect_error
 
 _SLOT = """
-SELECT plugin, database, active_pid, confirmed_flush_lsn::text, restart_lsn::text, {wal_status}
-  FROM pg_replication_slots WHERE slot_name = %(slot)s
+SELECT plugin, database, active_pid, confirmed_flush_lsn::text, restart_lsn::text, {wal_status},
+       to_jsonb(s) ->> 'invalidation_reason' -- 17 and later
+  FROM pg_replication_slots s WHERE slot_name = %(slot)s
 """
+GONE = "it does not exist any more, so changes since it was dropped are missing"
+"""The gap of a slot that is not there, and whose timeline and cluster are as they were."""
 _START_SECONDS = 30.0
 _RESUME = "resume from the replication slot"
 _DROP = "SELECT pg_drop_replication_slot(%(slot)s)"
@@ -41,13 +45,13 @@ SELECT pid, coalesce(extract(epoch FROM now() - xact_start), 0)::int
 
 @dataclass(frozen=True, slots=True)
 class SlotState:
-    """A row of pg_replication_slots. `lost`: WAL that it needs has been removed."""
+    """A row of pg_replication_slots. `lost`: why it is of no use any more, empty when it is."""
 
     plugin: str
     database: str
     active_pid: int | None
     confirmed: int
-    lost: bool
+    lost: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +76,11 @@ def read_slot(connection: psycopg.Connection, slot: str, server_version: int) ->
     row = connection.execute(query, {"slot": slot}).fetchone()
     if row is None:
         return None
-    plugin, database, pid, confirmed, restart, wal_status = row
-    return SlotState(plugin, database, pid, parse_lsn(confirmed or "0/0"), wal_status == "lost" or restart is None)
+    plugin, database, pid, confirmed, restart, wal_status, reason = row
+    lost = ""
+    if wal_status == "lost" or restart is None or reason is not None:
+        lost = INVALIDATED.get(reason or "wal_removed", str(reason))
+    return SlotState(plugin, database, pid, parse_lsn(confirmed or "0/0"), lost)
 
 
 def wal_position(connection: psycopg.Connection) -> int:
@@ -93,9 +100,9 @@ def require_own(state: SlotState, slot: str, database: str) -> None:
 def gap_at(state: SlotState | None, confirmed: int) -> str:
     """Why streaming cannot go on from `confirmed`, the last LSN this connector told the server; empty when it can."""
     if state is None:
-        return "it does not exist any more, so changes since it was dropped are missing"
+        return GONE
     if state.lost:
-        return "PostgreSQL has removed WAL that it needs (max_slot_wal_keep_size), so changes are missing"
+        return f"{state.lost}, so changes are missing"
     if state.confirmed > confirmed:
         return (
             f"it stands at {lsn_text(state.confirmed)}, but this connector confirmed only {lsn_text(confirmed)}:"
