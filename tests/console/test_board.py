@@ -21,6 +21,7 @@ from connector.observe import (
     SourceConnected,
     SourceDisconnected,
     TransactionsLogged,
+    WalBudget,
 )
 
 

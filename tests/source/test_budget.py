@@ -17,9 +17,7 @@ PREPARED = Holder(True, "o'hop", "khac", 9000, 3600, None, "")
 
 
 @given(SIZES, SIZES, st.integers(1, 64 * GB), POLICIES, st.sampled_from(((), (IDLE,), (PREPARED, IDLE))))
-def test_what_is_dropped(
-    retained: int, own: int, budget: int, policy: Policy, holders: tuple[Holder, ...]
-) -> None:
+def test_what_is_dropped(retained: int, own: int, budget: int, policy: Policy, holders: tuple[Holder, ...]) -> None:
     """Only over the budget, on our own account, and where the operator chose it; within it nothing is said."""
     verdict = judge(retained, own, budget, policy, holders)
     assert verdict.passed == (retained > budget)
