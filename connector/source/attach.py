@@ -1,6 +1,7 @@
 """How a session begins: it resumes from the slot, or reads the tables, or says why it can do neither.
 
-Contract: the slot is taken before the log is opened, so of two captures the second waits at the slot and fences nobody.
+Contract: the slot is taken before the log is opened, so of two captures the second waits at the slot and fences nobody;
+where there is no slot to take, or none in use, an advisory lock on the server lets one of them attach (`take_turn`).
 Whatever means a gap (a slot that is gone, recreated or invalidated; a timeline or WAL that went another way; a
 publication that was without a table) stops the start until a person asks for a new read (`emc-cdc snapshot --all`), or
 is closed by itself where the settings permit it (`gap`), once the log takes again: a new slot, a new epoch, and the
@@ -59,6 +60,7 @@ def attach(session: Session, connection: psycopg.Connection, slot_timeout: float
     if state is not None and state.active_pid is not None:
         # Before the index is rebuilt: what the other one writes meanwhile would be missing in it.
         raise slots.held(session.slot, state.active_pid)
+    slots.take_turn(connection, session.slot)
     rebuilt = not meta
     if rebuilt:
         meta = _rebuild(session, state.confirmed if state else 0)

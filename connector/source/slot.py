@@ -10,6 +10,7 @@ from __future__ import annotations
 import select
 import time
 from dataclasses import dataclass
+from hashlib import sha256
 
 import psycopg
 from psycopg import pq
@@ -29,6 +30,12 @@ GONE = "it does not exist any more, so changes since it was dropped are missing"
 _START_SECONDS = 30.0
 _RESUME = "resume from the replication slot"
 _DROP = "SELECT pg_drop_replication_slot(%(slot)s)"
+
+# So that the server notices within half a minute when the one whose turn it is has vanished with its host.
+_NOTICE_LOSS = "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3"
+
+# Let go with the connection; it keeps nobody else from anything.
+_TURN = "SELECT pg_try_advisory_lock(%(key)s)"
 
 # The end of WAL; on a standby, of what it has applied.
 _POSITION = """
@@ -109,6 +116,19 @@ def gap_at(state: SlotState | None, confirmed: int) -> str:
             " it was recreated or moved on by somebody else, so changes are missing"
         )
     return ""
+
+
+def take_turn(connection: psycopg.Connection, slot: str) -> None:
+    """Of two captures that find the slot free, or gone, let one make and fill it; until the connection is closed.
+
+    A slot is not in use while its snapshot is read, so that it alone does not keep the second out.
+    """
+    key = int.from_bytes(sha256(f"emc-cdc {slot}".encode()).digest()[:8], signed=True)
+    connection.execute(_NOTICE_LOSS)
+    row = connection.execute(_TURN, {"key": key}).fetchone()
+    if row is None or not row[0]:
+        mend = "nothing is to be done: this one waits, and takes over when the other ends"
+        raise SlotBusy(_RESUME, slot, "another capture is attaching to it", mend)
 
 
 def held(slot: str, pid: int) -> SlotBusy:

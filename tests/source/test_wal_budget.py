@@ -94,6 +94,7 @@ def test_a_log_that_stands_still_does_not_fill_the_disk(attached: Attached) -> N
         tried = running.disconnects
         running.until(lambda: running.disconnects > tried + 1, "it tries again")
         assert attached.slot("slot_name") is None
+        assert not any("it was dropped to keep" in fault.cause for fault in running.faults)
         assert len([one for one in running.seen if isinstance(one, SnapshotProgress)]) == rows
         sessions = running.sessions
         gate.open.set()
