@@ -17,6 +17,8 @@ from plugins.postgres import Database
 
 from connector.settings import SourceSettings
 from connector.source.connection import replicate
+from connector.source.gap import GAP, over_budget
+from connector.source.index import KeyedIndex
 from connector.source.slot import start_streaming
 
 SLOT = "emc_cdc_thu"
@@ -51,20 +53,18 @@ class Place:
         for number in range(4):
             self.ask(f"CREATE TABLE IF NOT EXISTS nhat_ky_{number} (); SELECT pg_switch_wal()")
 
-    def guard(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run the command as a timer does."""
-        settings = {
-            "name": "thu",
-            "source": self.source,
-            "mapping": {"extends": "preset:one-stop-generic", "SiteId": 1},
-        }
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command as a timer does."""
+        mapping = {"extends": "preset:one-stop-generic", "SiteId": 1}
+        settings = {"name": "thu", "source": self.source, "mapping": mapping}
         self.config.write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
         done = subprocess.run(
-            [sys.executable, "-m", "connector.cli", "guard", "--config", str(self.config), *arguments],
+            [sys.executable, "-m", "connector.cli", *arguments, "--config", str(self.config)],
             capture_output=True,
             text=True,
             timeout=120,
             check=False,
+            cwd=self.config.parent,
         )
         assert "Traceback" not in done.stderr + done.stdout
         assert SECRET not in done.stderr + done.stdout
@@ -72,7 +72,7 @@ class Place:
 
     def told(self, code: int, *arguments: str) -> dict[str, Any]:
         """What `--json` says, with this exit code."""
-        done = self.guard("--json", *arguments)
+        done = self.command("guard", "--json", *arguments)
         assert done.returncode == code, done.stdout + done.stderr
         found: dict[str, Any] = json.loads(done.stdout)
         return found
@@ -152,11 +152,34 @@ def test_a_transaction_that_holds_the_wal_is_named(place: Place) -> None:
 
 
 @pytest.mark.heavy
+def test_status_tells_of_it(place: Place) -> None:
+    """Over the budget; and without the slot what was remembered of it, and what follows."""
+    place.pass_budget()
+    told = json.loads(place.command("status", "--json").stdout)["source"]["wal_budget"]
+    assert (told["bytes"], told["passed"]) == (40 * 1024**2, True)
+    assert "is not in the log yet" in told["cause"]
+    shown = place.command("status")
+    assert shown.returncode == 1
+    assert "vượt source.wal_budget" in shown.stdout
+    place.source["on_wal_budget"] = "drop_slot"
+    assert place.told(1)["state"] == "dropped"
+    index = KeyedIndex(place.config.parent / "data" / "capture" / "thu.index.sqlite")
+    index.save([], {"state": "streaming", "confirmed": "0", GAP: over_budget("40.1 MB of 40 MB")})
+    index.close()
+    source = json.loads(place.command("status", "--json").stdout)["source"]
+    assert "it was dropped to keep within source.wal_budget" in source["error"]
+    assert "as soon as the log takes again" in source["mend"]
+    place.source["on_wal_budget"] = "alert"
+    source = json.loads(place.command("status", "--json").stdout)["source"]
+    assert "emc-cdc snapshot --all" in source["mend"]
+
+
+@pytest.mark.heavy
 def test_what_it_cannot_do(place: Place) -> None:
     """2 with the mend: no budget is set, or nobody answers."""
     del place.source["wal_budget"]
-    done = place.guard()
+    done = place.command("guard")
     assert done.returncode == 2
     assert "source.wal_budget" in done.stderr
     place.source |= {"wal_budget": "40MB", "dsn": "host=127.0.0.1 port=9 dbname=x user=y"}
-    assert place.guard("--json").returncode == 2
+    assert place.command("guard", "--json").returncode == 2
