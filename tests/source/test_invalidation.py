@@ -138,6 +138,7 @@ def test_while_the_log_is_away(bounded: Attached, answers: bool) -> None:
         bounded.owner.execute(TOUCH.encode())
         invalidate(bounded)
         assert_told(bounded, running)
+        assert not any("has taken nothing" in fault.cause for fault in running.faults), "it waited for the log"
     finally:
         log.over.set()
         running.end()
