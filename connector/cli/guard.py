@@ -20,7 +20,7 @@ from rich.markup import escape
 from connector import configuration as configurations
 from connector.cli.terminal import DEFAULT_CONFIG, ConfigOption, JsonOption
 from connector.errors import EXIT_LOST, EXIT_OK, SourceError
-from connector.settings import Settings, SourceSettings
+from connector.settings import Settings
 from connector.source.budget import Verdict, size_text
 from connector.source.connection import ask, command_error
 from connector.source.retention import drop_over_budget, measure
@@ -50,12 +50,13 @@ def guard(
     if settings.source.wal_budget is None:
         mend = "set it below what is free where pg_wal is, e.g. `wal_budget: 8GB`"
         raise SourceError(_OPERATION, "source.wal_budget", "it is not set", mend)
+    by_itself = settings.source.on_wal_budget == "drop_slot" or settings.source.on_gap == "reread"
     if drop:
         settings = settings.model_copy(
             update={"source": settings.source.model_copy(update={"on_wal_budget": "drop_slot"})}
         )
     try:
-        found = _guard(settings, force=force, chosen=not drop)
+        found = _guard(settings, force=force, by_itself=by_itself)
     except psycopg.Error as error:
         raise command_error(_OPERATION, settings.slot, error, "run it again; see PostgreSQL's log") from None
     if json_output:
@@ -65,8 +66,8 @@ def guard(
     raise typer.Exit(EXIT_OK if found["state"] in ("fine", "absent") else EXIT_LOST)
 
 
-def _guard(settings: Settings, *, force: bool, chosen: bool) -> dict[str, Any]:
-    """What was found and done. chosen: whether drop_slot, if it is so, stands in the configuration."""
+def _guard(settings: Settings, *, force: bool, by_itself: bool) -> dict[str, Any]:
+    """What was found and done. by_itself: whether capture will make a new slot without asking."""
     source, slot = settings.source, settings.slot
     told: dict[str, Any] = {"slot": slot, "budget_bytes": source.wal_budget, "retained_bytes": 0, "own_bytes": 0}
     with ask(source, application="emc-cdc guard") as connection:
@@ -89,7 +90,7 @@ def _guard(settings: Settings, *, force: bool, chosen: bool) -> dict[str, Any]:
     if dropped is None:
         cause = f"{verdict.cause}; it was not dropped: it has come into use again, or within the budget"
         return told | _words("over_budget", cause, "run this again")
-    return told | _words("dropped", f"{verdict.cause}; the slot was dropped", _what_follows(chosen or _rereads(source)))
+    return told | _words("dropped", f"{verdict.cause}; the slot was dropped", _what_follows(by_itself))
 
 
 def _busy(verdict: Verdict, pid: int) -> tuple[str, str]:
@@ -97,10 +98,6 @@ def _busy(verdict: Verdict, pid: int) -> tuple[str, str]:
         f"{verdict.cause}; a capture is at work with it (server process {pid})",
         "that capture keeps the budget by itself where on_wal_budget is drop_slot; --force ends its connection first",
     )
-
-
-def _rereads(source: SourceSettings) -> bool:
-    return source.on_gap == "reread"
 
 
 def _what_follows(by_itself: bool) -> str:

@@ -121,7 +121,9 @@ class Overseer:
         except SourceError:
             return  # the next session says so; a slot that is gone is a gap by itself
         try:
-            if index.meta().get("state") == STATE_STREAMING:
+            meta = index.meta()
+            # A gap that is remembered already may need a person's word, which this one does not.
+            if meta.get("state") == STATE_STREAMING and not meta.get(GAP):
                 index.save([], {GAP: gap})
         except SourceError:
             return
