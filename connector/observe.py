@@ -106,19 +106,21 @@ class BatchFolded(Observation):
 
 @dataclass(frozen=True, slots=True)
 class EventDue(Observation):
-    """A judgement owes EMC an event."""
+    """A judgement owes EMC an event; `recovered`: by what a snapshot has found, after a gap of the stream."""
 
     partition: int
     code: str
     status: int
     commit_time_us: int
+    recovered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PushAnswered(Observation):
     """One attempt ended. `outcome` is delivered | retry | rejected; `ambiguous` when EMC may have taken it.
 
-    `since_commit` is the time from the source commit to this answer, in seconds.
+    `since_commit` is the time from the source commit to this answer, in seconds; for what is `recovered`, from the end
+    of the snapshot that has found it.
     """
 
     partition: int
@@ -130,6 +132,7 @@ class PushAnswered(Observation):
     ambiguous: bool
     seconds: float
     since_commit: float
+    recovered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

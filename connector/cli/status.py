@@ -35,6 +35,12 @@ SELECT active, confirmed_flush_lsn::text, pg_wal_lsn_diff(pg_current_wal_lsn(), 
   FROM pg_replication_slots WHERE slot_name = %(slot)s
 """
 
+_READING = {
+    "first": "đang đọc các bảng lần đầu",
+    "gap": "đang đọc lại các bảng sau khi luồng thay đổi bị gián đoạn",
+    "again": "đang đọc lại bảng theo yêu cầu",
+}
+
 
 def status(config: ConfigOption = DEFAULT_CONFIG, json_output: JsonOption = False) -> None:
     """Show slot, log and delivery: lag, what waits, what is parked or held.
@@ -172,7 +178,9 @@ def _show(found: dict[str, Any]) -> None:
         console.print(f"[green]✓[/] Nhật ký: {sum(log['ends'].values())} bản ghi; {escape(log['durability'])}")
     if "error" in delivery:
         return
-    table = Table("Phân vùng", "Đã xử lý", "Còn lại", "Chờ gửi", "Đã gửi", "Bị giữ lại", "Thiếu dữ kiện", "Chưa rõ")
+    table = Table(
+        "Phân vùng", "Đã xử lý", "Còn lại", "Chờ gửi", "Đã gửi", "Gửi bù", "Bị giữ lại", "Thiếu dữ kiện", "Chưa rõ"
+    )
     for one in delivery["partitions"]:
         number = one["partition"]
         end = log.get("ends", {}).get(number, one["offset"])
@@ -182,11 +190,15 @@ def _show(found: dict[str, Any]) -> None:
             str(max(0, end - one["offset"])),
             str(one["waiting"]),
             str(one["delivered"]),
+            str(one["recovered"]),
             str(one["parked_dossiers"]),
             str(one["held_dossiers"]),
             str(one["ambiguous"]),
         )
     console.print(table)
+    for kind in dict.fromkeys(one["reading"] for one in delivery["partitions"] if one["reading"]):
+        waiting = sum(one["at_end"] for one in delivery["partitions"])
+        console.print(f"[yellow]![/] {_READING[kind]}: {waiting} hồ sơ sẽ được xét khi đọc xong")
     for one in delivery["partitions"]:
         for parked in one["parked"]:
             console.print(f"[red]✗[/] bị giữ lại: {escape(parked['code'])}: {escape(parked['reason'])}")

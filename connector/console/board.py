@@ -53,6 +53,7 @@ class Board:
         self._snapshot: dict[str, dict[str, Any]] = {}
         self._partitions: dict[int, dict[str, Any]] = {}
         self._due = 0
+        self._recovered = 0
         self._pushes = {"delivered": 0, "retry": 0, "rejected": 0, "ambiguous": 0}
         self._latencies = Latencies()
         self._events: deque[dict[str, Any]] = deque(maxlen=_LAST_EVENTS)
@@ -105,6 +106,7 @@ class Board:
                 self._partition(partition).update(waiting=waiting, parked=parked)
             case EventDue():
                 self._due += 1
+                self._recovered += observation.recovered
             case PushAnswered():
                 self._push(observation, now)
             case DossierParked(partition, code, reason):
@@ -131,6 +133,7 @@ class Board:
                 "reason": answer.reason,
                 "attempt": answer.attempt,
                 "ambiguous": answer.ambiguous,
+                "recovered": answer.recovered,
                 "since_commit_ms": round(answer.since_commit * 1000, 1),
             }
         )
@@ -192,6 +195,7 @@ class Board:
                 "lag": sum(found["lag"] for found in partitions),
                 "lag_seconds": max((found["lag_seconds"] for found in partitions), default=0.0),
                 "due": self._due,
+                "recovered": self._recovered,
                 "waiting": sum(found["waiting"] for found in partitions),
                 "parked_dossiers": sum(found["parked"] for found in partitions),
                 "pushes": {**self._pushes, "delivered_per_second": rates["deliveries"]},

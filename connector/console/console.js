@@ -90,7 +90,8 @@ function showFlow(board) {
   set("lag", !delivers ? "–" : board.lag ? count(board.lag) : "Đã theo kịp");
   set("lag-what", !delivers ? "tiến trình này chưa xử lý" : board.lag
     ? `bản ghi chưa xử lý, chậm ${duration(board.lag_seconds)}` : "không còn bản ghi chưa xử lý");
-  set("state-more", delivers ? `${count(board.due)} sự kiện đã sinh` : "");
+  const recovered = board.recovered ? `, ${count(board.recovered)} gửi bù` : "";
+  set("state-more", delivers ? `${count(board.due)} sự kiện đã sinh${recovered}` : "");
 
   const troubled = board.events.length > 0 && board.events[0].outcome === "retry";
   stage("stage-emc", delivers ? (board.parked_dossiers || troubled ? "warn" : "good") : "off");
@@ -113,7 +114,7 @@ function showEvents(events) {
     const line = row([
       [clock(event.at), "time"],
       [event.code, "code"],
-      [STATUS[event.status] || String(event.status), "status"],
+      [(STATUS[event.status] || String(event.status)) + (event.recovered ? " (gửi bù)" : ""), "status"],
       [event.ambiguous ? `${word}, chưa rõ` : word, `outcome ${kind}`],
       [String(event.attempt), "num attempt"],
       [latency(event.since_commit_ms), "num latency"],

@@ -30,7 +30,7 @@ from connector.observe import (
 )
 
 _SNAPSHOT_SECONDS = 10.0
-_QUIET = ("transactions", "changes", "due", "delivered", "retry", "rejected", "ambiguous", "parked")
+_QUIET = ("transactions", "changes", "due", "recovered", "delivered", "retry", "rejected", "ambiguous", "parked")
 
 
 def configure_logging(as_json: bool) -> None:
@@ -126,6 +126,7 @@ class _Lines:
                 self._totals["changes"] += changes
             case EventDue():
                 self._totals["due"] += 1
+                self._totals["recovered"] += observation.recovered
             case PushAnswered():
                 self._totals[observation.outcome] += 1
                 self._totals["ambiguous"] += observation.ambiguous

@@ -68,6 +68,7 @@ DECLARED = (
     Declared("fold_lag_records", "gauge", "Records in the log that are not folded yet", ("partition",)),
     Declared("fold_commit_time_seconds", "gauge", "Commit time of the last folded record, Unix time", ("partition",)),
     Declared("events_due", "counter", "Events that judgements owed EMC", ("status",)),
+    Declared("events_recovered", "counter", "Events among them that a snapshot found due, after a gap of the stream"),
     Declared("outbox_waiting", "gauge", "Events that wait to be pushed", ("partition",)),
     Declared("outbox_parked_dossiers", "gauge", "Dossiers that are parked", ("partition",)),
     Declared("dossiers_parked", "counter", "Times that EMC's answer parked a dossier (told again at a start)"),
@@ -141,8 +142,9 @@ class Metrics:
                 gauges["fold_lag_records"].labels(partition).set(max(0, log_end - offset))
                 if records:
                     gauges["fold_commit_time_seconds"].labels(partition).set(commit_time_us / 1e6)
-            case EventDue(_, _, status, _):
-                counters["events_due"].labels(status).inc()
+            case EventDue():
+                counters["events_due"].labels(observation.status).inc()
+                counters["events_recovered"].inc(int(observation.recovered))
             case OutboxDepth(partition, waiting, parked):
                 gauges["outbox_waiting"].labels(partition).set(waiting)
                 gauges["outbox_parked_dossiers"].labels(partition).set(parked)

@@ -235,6 +235,7 @@ class Deliverer:
                 ambiguous,
                 answer.seconds,
                 now - attempt.commit_time_us / 1e6,
+                attempt.recovered,
             )
         )
 
@@ -271,7 +272,8 @@ class Deliverer:
         self._tell_depths()
 
     def _tell_due(self, number: int, due: Due) -> None:
-        self._hub.emit(EventDue(number, due.event.CodeProfile, due.event.Status, due.commit_time_us))
+        event = due.event
+        self._hub.emit(EventDue(number, event.CodeProfile, event.Status, due.commit_time_us, due.recovered))
 
     def _tell_depths(self) -> None:
         for partition in self._partitions:

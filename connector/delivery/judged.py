@@ -24,6 +24,8 @@ class Judged:
         self._state = state
         self._told: dict[str, Told | None] = {}
         self._unsaved: dict[str, Told | None] = {}
+        # Mostly false while a first read is folded, and then nobody asks the file.
+        self._any = state.db.execute("SELECT EXISTS (SELECT 1 FROM told)").fetchone()[0] == 1
         self._held: dict[str, int] = dict(state.db.execute(_HELD).fetchall())
         self._unsaved_held: dict[str, tuple[str, str, int] | None] = {}
 
@@ -34,6 +36,8 @@ class Judged:
 
     def told(self, dossier: str) -> Told | None:
         """What EMC has been told of a dossier; None when it was never judged."""
+        if not self._any:
+            return None
         if dossier in self._told:
             return self._told[dossier]
         found = self._state.db.execute("SELECT told FROM told WHERE dossier = ?", (dossier,)).fetchone()
@@ -43,6 +47,7 @@ class Judged:
     def set_told(self, dossier: str, told: Told) -> None:
         """Remember the result of a judgement."""
         if self._told.get(dossier) != told:
+            self._any = True
             self._told[dossier] = self._unsaved[dossier] = told
 
     def forget(self, dossier: str) -> None:

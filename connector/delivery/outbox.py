@@ -32,7 +32,7 @@ WINDOW = 10_000
 _MOST_PRUNED = 5_000
 _DAY = 86_400.0
 
-_INSERT = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, NULL, '', '')"
+_INSERT = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, NULL, '', '', ?)"
 _LOAD = "SELECT id, dossier FROM events WHERE state <> 'delivered' AND state = 'waiting' AND id > ? ORDER BY id LIMIT ?"
 _PARKED = "SELECT dossier, code, reason FROM events WHERE state <> 'delivered' AND state = 'parked' ORDER BY id"
 _INTERRUPTED = (
@@ -55,6 +55,7 @@ class Attempt:
     event: EmcEvent
     number: int
     commit_time_us: int
+    recovered: bool
 
 
 @dataclass(slots=True)
@@ -191,14 +192,15 @@ class Outbox:
         new = self._new.get(number)
         if new is not None:
             new.sent_at = now
-            return Attempt(self._state.partition, number, dossier, new.due.event, 1, new.due.commit_time_us)
+            due = new.due
+            return Attempt(self._state.partition, number, dossier, due.event, 1, due.commit_time_us, due.recovered)
         db = self._state.write()
         db.execute("UPDATE events SET state = 'sent', attempts = attempts + 1, sent_at = ? WHERE id = ?", (now, number))
-        stored, tries, commit_time_us = db.execute(
-            "SELECT event, attempts, commit_time_us FROM events WHERE id = ?", (number,)
+        stored, tries, commit_time_us, recovered = db.execute(
+            "SELECT event, attempts, commit_time_us, recovered FROM events WHERE id = ?", (number,)
         ).fetchone()
         event = event_from(json.loads(stored))
-        return Attempt(self._state.partition, number, dossier, event, tries, commit_time_us)
+        return Attempt(self._state.partition, number, dossier, event, tries, commit_time_us, bool(recovered))
 
     def _end(self, attempt: Attempt, state: str, reason: str, detail: str, now: float) -> None:
         self._state.write().execute(
@@ -247,6 +249,7 @@ def _values(number: int, new: _New) -> tuple[object, ...]:
         due.commit_time_us,
         int(sent),
         new.sent_at,
+        int(due.recovered),
     )
 
 

@@ -1,4 +1,4 @@
-"""The rows that the mapping needs, as they are after the last record.
+"""The rows that the mapping needs, as they are after the last record, and which of them a snapshot has seen.
 
 Invariants: what is read is what was last put, whether it is saved yet or not; changes gather in memory and are written
 by `save`, one statement for many rows; every dossier with an unsaved row is in the cache, so that a dossier is loaded
@@ -7,7 +7,8 @@ once and never merged. Bounded by the caller, who saves when `unsaved` is large,
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator, Sequence
 
 from connector.change.record import Row
 from connector.delivery.keys import key_order
@@ -23,6 +24,10 @@ Tables = dict[str, dict[str, Row]]
 Pairs = tuple[tuple[str, str], ...]
 """(column, canonical value) by which a reference row is found."""
 
+_PAGE = 1000
+# Rows of these tables (a JSON list, NULL for all) that the snapshot of this number neither read nor saw changed.
+_UNSEEN = "rows.snapshot < ?1 AND (?2 IS NULL OR rows.tbl IN (SELECT value FROM json_each(?2)))"
+
 
 class Rows:
     """See the module's invariants. `snapshot` numbers the snapshots; rows are stamped with the latest."""
@@ -32,13 +37,14 @@ class Rows:
         self.snapshot = snapshot
         self._dossiers: dict[str, Tables] = {}
         self._unsaved: dict[tuple[str, str], tuple[str | None, Row, int] | None] = {}
+        self._seen: dict[tuple[str, str], int] = {}
         self._references: dict[str, dict[tuple[str, str], Row | None]] = {}
         self._unsaved_references: dict[str, dict[str, tuple[Row, Pairs, int] | None]] = {}
 
     @property
     def unsaved(self) -> int:
         """Rows in memory only."""
-        return len(self._unsaved) + sum(map(len, self._unsaved_references.values()))
+        return len(self._unsaved) + len(self._seen) + sum(map(len, self._unsaved_references.values()))
 
     # -- rows of dossiers --------------------------------------------------------------------------------------------
 
@@ -66,6 +72,15 @@ class Rows:
         if dossier is not None:
             self.dossier(dossier).setdefault(table, {})[key] = row
         self._unsaved[table, key] = (dossier, row, self.snapshot)
+
+    def seen(self, table: str, key: str) -> None:
+        """The snapshot has read a row that is there, as it is."""
+        place = (table, key)
+        unsaved = self._unsaved.get(place)
+        if unsaved is None:
+            self._seen[place] = self.snapshot
+        else:
+            self._unsaved[place] = (unsaved[0], unsaved[1], self.snapshot)
 
     def remove(self, table: str, key: str, dossier: str | None) -> None:
         """Remove a row, which may not be there."""
@@ -136,16 +151,34 @@ class Rows:
         self._dossiers.clear()
         self._references.pop(table, None)
 
-    def sweep(self) -> None:
-        """After a snapshot: rows that it neither read nor saw changed are gone."""
+    def unseen(self, tables: Sequence[str] | None) -> Iterator[str]:
+        """The dossiers of rows that `sweep` would remove. What is put meanwhile must be seen. Saves."""
         self.save()
         db = self._state.write_fold()
+        db.execute("CREATE TEMP TABLE IF NOT EXISTS unseen (number INTEGER PRIMARY KEY, dossier TEXT NOT NULL)")
+        db.execute("DELETE FROM temp.unseen")
         db.execute(
-            "DELETE FROM lookups WHERE EXISTS (SELECT 1 FROM rows WHERE rows.tbl = lookups.tbl"
-            " AND rows.key = lookups.key AND rows.snapshot < ?)",
-            (self.snapshot,),
+            "INSERT INTO temp.unseen (dossier)"  # noqa: S608 - no value is in the text
+            f" SELECT DISTINCT dossier FROM rows WHERE dossier IS NOT NULL AND {_UNSEEN} ORDER BY dossier",
+            (self.snapshot, _listed(tables)),
         )
-        db.execute("DELETE FROM rows WHERE snapshot < ?", (self.snapshot,))
+        last = 0
+        query = "SELECT number, dossier FROM temp.unseen WHERE number > ? ORDER BY number LIMIT ?"
+        while found := db.execute(query, (last, _PAGE)).fetchall():
+            last = found[-1][0]
+            yield from (dossier for _, dossier in found)
+
+    def sweep(self, tables: Sequence[str] | None) -> None:
+        """After a snapshot of these tables (None: of all): rows that it neither read nor saw changed are gone."""
+        self.save()
+        db = self._state.write_fold()
+        scope = (self.snapshot, _listed(tables))
+        db.execute(
+            "DELETE FROM lookups WHERE EXISTS (SELECT 1 FROM rows WHERE rows.tbl = lookups.tbl"  # noqa: S608
+            f" AND rows.key = lookups.key AND {_UNSEEN})",
+            scope,
+        )
+        db.execute(f"DELETE FROM rows WHERE {_UNSEEN}", scope)  # noqa: S608
         self._dossiers.clear()
         self._references.clear()
 
@@ -155,6 +188,13 @@ class Rows:
         """Write what is in memory only."""
         for table in list(self._unsaved_references):
             self._save_references(table)
+        if self._seen:
+            # Before what was put or removed later.
+            self._state.write_fold().executemany(
+                "UPDATE rows SET snapshot = ? WHERE tbl = ? AND key = ?",
+                ((snapshot, table, key) for (table, key), snapshot in self._seen.items()),
+            )
+            self._seen.clear()
         if self._unsaved:
             db = self._state.write_fold()
             gone = [place for place, unsaved in self._unsaved.items() if unsaved is None]
@@ -191,3 +231,7 @@ class Rows:
             "INSERT OR REPLACE INTO lookups VALUES (?, ?, ?, ?)",
             ((table, column, value, key) for key, (_, pairs, _) in there for column, value in pairs),
         )
+
+
+def _listed(tables: Sequence[str] | None) -> str | None:
+    return None if tables is None else json.dumps(tables)

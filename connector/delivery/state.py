@@ -2,7 +2,8 @@
 
 Contract: what was written since the last `commit` becomes durable together, or not at all. Used from one thread. A file
 that is damaged, of another log, or of another mapping's tables raises DeliveryError with the mend; it is never silently
-begun anew. The files hold personal data and are readable by their owner only.
+begun anew. A file of an older format is brought to this one when it is opened. The files hold personal data and are
+readable by their owner only.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from pathlib import Path
 
 from connector.errors import DeliveryError
 
-FORMAT = "1"
+FORMAT = "2"
 _SCHEMA = resources.files("connector.delivery").joinpath("state.sql").read_text(encoding="utf-8")
+# Format 1 had no recovered events, and no table that `_SCHEMA` does not make.
+_TO_FORMAT_2 = "ALTER TABLE events ADD COLUMN recovered INTEGER NOT NULL DEFAULT 0"
 _LARGEST_WAL = 64 * 1024 * 1024
 
 
@@ -40,9 +43,13 @@ class PartitionState:
                 self.db.execute("PRAGMA journal_mode = WAL")
                 self.db.execute("PRAGMA synchronous = FULL")
                 self.db.execute(f"PRAGMA journal_size_limit = {_LARGEST_WAL}")
+                self.meta: dict[str, str] = self._read_meta()
+                wanted = {"format": FORMAT, "log": name, "partition": str(partition)}
+                if self.meta:
+                    self._require(wanted)
                 self.db.executescript(_SCHEMA)
-                self.meta: dict[str, str] = dict(self.db.execute("SELECT name, value FROM meta").fetchall())
-                self._require(name)
+                self.save_meta(wanted)
+                self.commit()
             except BaseException:
                 self.db.close()
                 raise
@@ -92,18 +99,32 @@ class PartitionState:
         except sqlite3.Error as error:
             raise broken(self.path, error) from error
 
-    def _require(self, name: str) -> None:
-        wanted = {"format": FORMAT, "log": name, "partition": str(self.partition)}
-        if not self.meta:
-            self.save_meta(wanted)
-            self.commit()
-        if {key: self.meta.get(key) for key in wanted} != wanted:
-            found = self.meta
+    def _read_meta(self) -> dict[str, str]:
+        """Empty when the file is new."""
+        if self.db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone() is None:
+            return {}
+        return dict(self.db.execute("SELECT name, value FROM meta").fetchall())
+
+    def _require(self, wanted: Mapping[str, str]) -> None:
+        """The file is of this log and partition, and has the columns of this format when this has returned."""
+        found = self.meta
+        if any(found.get(key) != wanted[key] for key in ("log", "partition")):
             raise DeliveryError(
                 "open the delivery state",
                 str(self.path),
-                f"it is of log {found.get('log')!r} partition {found.get('partition')}, format {found.get('format')}",
+                f"it is of log {found.get('log')!r} partition {found.get('partition')}",
                 "set delivery.state to the directory of this connector",
+            )
+        if found["format"] == "1":
+            columns = {column for _, column, *_ in self.db.execute("PRAGMA table_info(events)")}
+            if "recovered" not in columns:  # it is, where we died before the format was written
+                self.db.execute(_TO_FORMAT_2)
+        elif found["format"] != FORMAT:
+            raise DeliveryError(
+                "open the delivery state",
+                str(self.path),
+                f"it is of format {found['format']}, this program writes format {FORMAT}",
+                "a later version of emc-cdc has used it: run that version, or one that is later still",
             )
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from connector.change.position import Position
 from connector.change.selection import Role
 from connector.delivery.directory import partition_files
+from connector.delivery.reading import load_snapshot
 from connector.delivery.state import broken
 from connector.settings import Settings
 
@@ -50,8 +51,10 @@ class PartitionStatus:
     offset: the next record to fold; position: of the last change that was folded; mapping: version of the last run;
     dossiers: how many are known. waiting: events that may go out (those on their way too, not those behind a parked
     one); oldest: commit time of the oldest of them, seconds since the epoch, None when there is none. delivered: as far
-    as the ledger reaches back; ambiguous: attempts that EMC may have taken without our knowing. parked, held: the first
-    hundred; their numbers stand beside them.
+    as the ledger reaches back; recovered: events that a snapshot found due, likewise; ambiguous: attempts that EMC may
+    have taken without our knowing. parked, held: the first hundred; their numbers stand beside them. reading: the kind
+    of the snapshot that is being folded (`delivery.reading`), empty when there is none; at_end: dossiers that its end
+    judges.
     """
 
     partition: int
@@ -62,11 +65,14 @@ class PartitionStatus:
     waiting: int
     oldest: float | None
     delivered: int
+    recovered: int
     ambiguous: int
     parked_dossiers: int
     parked: tuple[Parked, ...]
     held_dossiers: int
     held: tuple[Held, ...]
+    reading: str
+    at_end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +139,8 @@ def _look(db: sqlite3.Connection, partition: int) -> PartitionStatus:
 
     meta: dict[str, str] = dict(db.execute("SELECT name, value FROM meta").fetchall())
     waiting, oldest_us = db.execute(_WAITING).fetchone()
+    snapshot = load_snapshot(meta.get("reading", "no"))
+    old = meta.get("format") == "1"  # no deliver of this version has opened it yet
     return PartitionStatus(
         partition=partition,
         offset=int(meta.get("offset", "0")),
@@ -142,6 +150,7 @@ def _look(db: sqlite3.Connection, partition: int) -> PartitionStatus:
         waiting=waiting,
         oldest=None if oldest_us is None else oldest_us / 1e6,
         delivered=count(_DELIVERED),
+        recovered=0 if old else count("SELECT count(*) FROM events WHERE recovered > 0"),
         ambiguous=count("SELECT coalesce(sum(ambiguous), 0) FROM events WHERE ambiguous > 0"),
         parked_dossiers=count(f"SELECT count(*) FROM ({_PARKED_DOSSIERS})"),  # noqa: S608 - no value is in the text
         parked=tuple(Parked(*row) for row in db.execute(_PARKED, (_MOST,))),
@@ -152,6 +161,8 @@ def _look(db: sqlite3.Connection, partition: int) -> PartitionStatus:
                 "SELECT code, reason, since_us FROM held ORDER BY since_us LIMIT ?", (_MOST,)
             )
         ),
+        reading="" if snapshot is None else snapshot.kind.value,
+        at_end=0 if old else count("SELECT count(*) FROM waiting"),
     )
 
 

@@ -67,10 +67,12 @@ def test_one_of_each(board: Board) -> None:
     assert {name: partition[name] for name in ("offset", "log_end", "lag", "waiting", "parked")} == {
         "offset": 40, "log_end": 44, "lag": 4, "waiting": 5, "parked": 2,
     }  # fmt: skip
-    assert (shown["lag"], shown["waiting"], shown["parked_dossiers"], shown["due"]) == (4, 5, 2, 1)
+    assert (shown["lag"], shown["waiting"], shown["parked_dossiers"], shown["due"]) == (4, 5, 2, 2)
+    assert shown["recovered"] == 1
     assert [shown["pushes"][name] for name in ("delivered", "retry", "rejected", "ambiguous")] == [1, 1, 1, 1]
     assert shown["latency_ms"] == {"p50": 12.0, "p99": 12.0}
     assert [event["outcome"] for event in shown["events"]] == ["rejected", "retry", "delivered"]
+    assert [event["recovered"] for event in shown["events"]] == [False, True, False]
     assert [one["code"] for one in shown["parked"]] == [CODE]
     assert shown["faults"][0]["mend"] == "check host and port"
 

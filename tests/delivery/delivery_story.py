@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -131,12 +132,14 @@ def truncate(table: str) -> Step:
 
 
 class Story:
-    """Numbers what happens: each call gives the changes of one source transaction, or of one snapshot."""
+    """Numbers what happens: each call gives the changes of one source transaction, or of (a part of) one snapshot."""
 
     def __init__(self) -> None:
         self.epoch = 1
         self.lsn = 0x1000
         self.xid = 700
+        self.position = Position(1, self.lsn, 0)
+        """Of the last record."""
 
     def transaction(self, *steps: Step) -> list[Change]:
         self.lsn += 0x100
@@ -147,17 +150,50 @@ class Story:
             for number, (op, table, row) in enumerate(steps, 1)
         ]
         changes[-1] = replace(changes[-1], last=True)
+        self.position = changes[-1].position
         return changes
 
-    def snapshot(self, *rows: tuple[str, Row]) -> list[Change]:
-        self.lsn += 0x100
-        position = Position(self.epoch, self.lsn, 0)
-        reads = [self._change(Op.READ, table, row, position, None) for table, row in rows]
-        return [self._marker(SNAPSHOT_BEGIN, position), *reads, self._marker(SNAPSHOT_END, position)]
+    def snapshot(self, *rows: tuple[str, Row], **content: object) -> list[Change]:
+        self.move_on()
+        return [self.begin(**content), *self.reads(*rows), self.end()]
 
-    def _marker(self, prefix: str, position: Position) -> Change:
+    def move_on(self) -> None:
+        """The next marker or read stands after a part of the stream that held nothing for us."""
+        self.lsn += 0x100
+        self.position = Position(self.epoch, self.lsn, 0)
+
+    def gap(self) -> None:
+        """The stream was interrupted: a new slot, a new epoch."""
+        self.epoch += 1
+        self.move_on()
+
+    def begin(self, **content: object) -> Change:
+        """A snapshot's begin, where the stream stands; content: what its marker says."""
+        return self._marker(SNAPSHOT_BEGIN, content)
+
+    def reads(self, *rows: tuple[str, Row]) -> list[Change]:
+        """Rows that are read where the stream stands."""
+        return [self._change(Op.READ, table, row, self.position, None) for table, row in rows]
+
+    def end(self) -> Change:
+        """A snapshot's end, where the stream stands."""
+        return self._marker(SNAPSHOT_END, {})
+
+    def _marker(self, prefix: str, content: Mapping[str, object]) -> Change:
+        body = json.dumps(content).encode()
         return Change(
-            Op.MESSAGE, "", (), None, None, position, self.lsn, None, False, self.time_us, marker=prefix, content=b"{}"
+            Op.MESSAGE,
+            "",
+            (),
+            None,
+            None,
+            self.position,
+            self.lsn,
+            None,
+            False,
+            self.time_us,
+            marker=prefix,
+            content=body,
         )
 
     def _change(self, op: Op, table: str, row: Row | None, position: Position, identity: str | None) -> Change:

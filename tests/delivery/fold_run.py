@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +77,8 @@ class FoldRun:
         """Everything in the file but what only says how often it was looked at."""
         events: dict[str, list[Any]] = defaultdict(list)
         for dossier, *event in self.table(
-            "SELECT dossier, code, status, event, position, transaction_id, commit_time_us FROM events ORDER BY id"
+            "SELECT dossier, code, status, event, position, transaction_id, commit_time_us, recovered"
+            " FROM events ORDER BY id"
         ):
             events[dossier].append(event)
         return {
@@ -83,6 +86,35 @@ class FoldRun:
             "lookups": self.table("SELECT * FROM lookups ORDER BY tbl, col, value, key"),
             "told": self.table("SELECT * FROM told ORDER BY dossier"),
             "held": self.table("SELECT * FROM held ORDER BY dossier"),
+            "waiting": self.table("SELECT * FROM waiting ORDER BY dossier"),
+            "born": self.table("SELECT * FROM born ORDER BY dossier"),
             "meta": self.table("SELECT name, value FROM meta WHERE name IN ('position', 'reading') ORDER BY name"),
             "events": dict(events),
         }
+
+
+def made_by_format_1(path: Path) -> None:
+    """A state file as format 1 had it, with an event that waits, in the middle of a first read."""
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(
+            """
+            CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+            CREATE TABLE rows (
+                tbl TEXT NOT NULL, key TEXT NOT NULL, dossier TEXT, data BLOB NOT NULL, snapshot INTEGER NOT NULL,
+                PRIMARY KEY (tbl, key)
+            ) WITHOUT ROWID;
+            CREATE TABLE held (
+                dossier TEXT PRIMARY KEY, code TEXT NOT NULL, reason TEXT NOT NULL, since_us INTEGER NOT NULL
+            ) WITHOUT ROWID;
+            CREATE TABLE events (
+                id INTEGER PRIMARY KEY, dossier TEXT NOT NULL, code TEXT NOT NULL, status INTEGER NOT NULL,
+                event TEXT NOT NULL, state TEXT NOT NULL, position TEXT NOT NULL, transaction_id TEXT,
+                mapping TEXT NOT NULL, commit_time_us INTEGER NOT NULL, attempts INTEGER NOT NULL,
+                ambiguous INTEGER NOT NULL, sent_at REAL, ended_at REAL, reason TEXT NOT NULL, detail TEXT NOT NULL
+            );
+            CREATE INDEX events_ambiguous ON events (id) WHERE ambiguous > 0;
+            INSERT INTO meta VALUES ('format', '1'), ('log', 'demo'), ('partition', '0'), ('reading', 'yes');
+            INSERT INTO events VALUES
+                (1, '1', 'H-1', 1, '{}', 'waiting', '1/0/1000/1.0', '7:1', 'm', 0, 0, 0, NULL, NULL, '', '');
+            """
+        )

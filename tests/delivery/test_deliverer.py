@@ -68,6 +68,27 @@ def test_lives_are_told_in_order(
     assert ambiguous_attempts(settings) == []
 
 
+def test_what_a_gap_hid_is_recovered(
+    settings: Settings, log: LoggedStory, simulator: RunningSimulator, client: httpx.Client, before: int
+) -> None:
+    """The tables were read again while the stream flows: EMC hears what it missed, once, and all can see why."""
+    with delivering(settings) as run:
+        lives(log, 2, 3)
+        run.until(lambda: len(answers(run, "delivered")) == 6)
+        story = log.story
+        story.gap()
+        log.append([story.begin(gap="the slot was lost"), *story.reads((SERVICE, service(1)))])
+        log.append(story.reads((DOSSIER, dossier(2, "da_tra")), (PAYMENT, payment(2, 2)), (PAYMENT, payment(3, 3))))
+        log.transaction(create(DOSSIER, dossier(5)))
+        log.append(story.reads((DOSSIER, dossier(3, "da_tra")), (DOSSIER, dossier(4, "da_tra")), (DOSSIER, dossier(5))))
+        log.append([story.end()])
+        run.until(lambda: len(answers(run, "delivered")) == 9)
+    assert accepted(simulator, client, before) == {code(2): LIFE, code(3): LIFE, code(4): [1, 3], code(5): [1]}
+    assert [(each.code, each.status) for each in run.of(EventDue) if each.recovered] == [(code(4), 1), (code(4), 3)]
+    assert [(each.code, each.status) for each in run.of(PushAnswered) if each.recovered] == [(code(4), 1), (code(4), 3)]
+    assert sum(partition.recovered for partition in status(settings)) == 2
+
+
 def test_dossier_and_payment_of_one_transaction_are_one_event(
     settings: Settings, log: LoggedStory, simulator: RunningSimulator, client: httpx.Client, before: int
 ) -> None:

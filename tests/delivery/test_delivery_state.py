@@ -8,15 +8,18 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from fold_run import made_by_format_1
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from connector.delivery.directory import StateDirectory, partition_files, partition_path
 from connector.delivery.keys import key_order, key_text
+from connector.delivery.reading import Kind, Snapshot, load_snapshot
 from connector.delivery.rowcodec import dump_row, load_row
 from connector.delivery.state import PartitionState
 from connector.errors import DeliveryError
@@ -113,6 +116,38 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, name: str, partitio
     with pytest.raises(DeliveryError) as caught:
         PartitionState(tmp_path / "s.sqlite", "demo", 0)
     assert "delivery.state" in caught.value.mend
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["whole", "died in the middle"])
+def test_a_file_of_an_older_format_is_brought_to_this_one(tmp_path: Path, cut: bool) -> None:
+    """With its events, none of them recovered, and a first read that was under way; also after a death meanwhile."""
+    path = tmp_path / "s.sqlite"
+    made_by_format_1(path)
+    if cut:
+        with closing(sqlite3.connect(path)) as db:
+            db.execute("ALTER TABLE events ADD COLUMN recovered INTEGER NOT NULL DEFAULT 0")
+    for _ in range(2):
+        state = PartitionState(path, "demo", 0)
+        assert state.meta["format"] == "2"
+        assert state.db.execute("SELECT id, code, recovered FROM events").fetchall() == [(1, "H-1", 0)]
+        assert load_snapshot(state.meta["reading"]) == Snapshot(Kind.FIRST, None)
+        columns = state.db.execute("SELECT name FROM pragma_table_info('events')").fetchall()
+        state.close()
+    PartitionState(tmp_path / "new.sqlite", "demo", 0).close()
+    with closing(sqlite3.connect(tmp_path / "new.sqlite")) as db:
+        assert db.execute("SELECT name FROM pragma_table_info('events')").fetchall() == columns
+
+
+def test_a_file_of_a_later_format_is_refused(tmp_path: Path) -> None:
+    """An older program would misread it."""
+    state = PartitionState(tmp_path / "s.sqlite", "demo", 0)
+    state.save_meta({"format": "3"})
+    state.commit()
+    state.close()
+    with pytest.raises(DeliveryError) as caught:
+        PartitionState(tmp_path / "s.sqlite", "demo", 0)
+    assert "format 3" in caught.value.cause
+    assert "later version" in caught.value.mend
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from delivery_story import (
     DOSSIER,
@@ -26,7 +29,7 @@ from fold_run import FoldRun
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connector.change.record import Change, Op, Row, Value
+from connector.change.record import SNAPSHOT_BEGIN, SNAPSHOT_END, Change, Op, Row, Value
 from connector.delivery.outbox import dump_event
 from connector.emc.judgement import Told, judge, quiet
 from connector.settings import EmcSettings
@@ -163,23 +166,80 @@ def test_the_fold_is_what_a_plain_reading_says(before: list[Wish], history: list
 
 
 class PlainReading:
-    """The fold's rules, without batches, files or caches. A snapshot is read once, at the beginning."""
+    """The fold's rules, without batches, files or caches."""
 
     def __init__(self) -> None:
         self.rows: dict[str, dict[str, Row]] = {DOSSIER: {}, PAYMENT: {}, SERVICE: {}}
         self.told: dict[str, Told] = {}
         self.held: dict[str, None] = {}
         self.events: dict[str, list[str]] = defaultdict(list)
+        self.recovered: dict[str, list[bool]] = defaultdict(list)
+        self.kind: str | None = None
+        """Of the snapshot between whose markers we are: first, gap or again."""
+        self.waiting: set[str] = set()
+        self.born: set[str] = set()
+        self._tables: list[str] = []
+        self._seen: set[tuple[str, str]] = set()
         self._transaction: list[Change] = []
+        self._began = False
 
     def read(self, change: Change) -> None:
         if change.op is Op.READ:
+            old = self.rows[change.table].get(change.key[0])
+            if old != change.after:
+                for key in self._dossiers_of(replace(change, op=Op.UPDATE)):
+                    self._found(key)
             self._apply(change)
-        elif change.marker is None:
+        elif change.marker == SNAPSHOT_BEGIN:
+            self._begin(json.loads(change.content))
+        elif change.marker == SNAPSHOT_END:
+            if self.kind is not None:
+                self._end()
+        else:
             self._transaction.append(change)
             if change.last:
                 changes, self._transaction = self._transaction, []
                 self._commit(changes)
+        self._began = True
+
+    # -- snapshots ---------------------------------------------------------------------------------------------------
+
+    def _begin(self, said: dict[str, Any]) -> None:
+        if self.kind not in ("first", "gap"):
+            gap = said.get("gap") and self._began
+            self.kind = "again" if said.get("reread") else "gap" if gap else "first"
+        self._tables = said.get("tables", list(self.rows))
+        self._seen.clear()
+        self.born.clear()
+
+    def _found(self, key: str) -> None:
+        """A dossier is not as we knew it: judge it at the end. Before we know better, it is taken as told."""
+        if self.kind is None or (self.kind == "first" and key not in self.told):
+            return
+        if key not in self.waiting:
+            self._take_as_told(key)
+        self.waiting.add(key)
+
+    def _end(self) -> None:
+        gone = [(t, k) for t in self._tables for k in self.rows[t] if (t, k) not in self._seen]
+        for table, key in gone:
+            link = self.rows[table][key].get("ho_so_id")
+            if table == DOSSIER or link is not None:
+                self._found(key if table == DOSSIER else str(link))
+        for table, key in gone:
+            del self.rows[table][key]
+        for key in [*self.told, *self.held]:
+            if key not in self.rows[DOSSIER]:
+                self._forget(key)
+        quiet_ones = self.kind == "first"
+        self.kind = None
+        for key in sorted(self.waiting | set(self.held)):
+            if key in self.rows[DOSSIER] and not (quiet_ones and key not in self.told):
+                self._judge(key, recovered=True)
+        self.waiting.clear()
+        self.born.clear()
+
+    # -- transactions ------------------------------------------------------------------------------------------------
 
     def _commit(self, changes: list[Change]) -> None:
         """Before anything is applied, what is new to us among the touched is taken as told; then all is judged."""
@@ -187,37 +247,67 @@ class PlainReading:
         references = False
         for change in changes:
             for key in self._dossiers_of(change):
-                if key not in touched and key not in self.told and key in self.rows[DOSSIER]:
-                    self.told[key] = quiet(plan().facts(PlainView(self.rows, key)), EmcSettings())
-                touched[key] = None
+                self._touch(key, change, touched)
             references |= change.table == SERVICE
             self._apply(change)
             if change.op is Op.TRUNCATE and change.table == DOSSIER:
                 self.told.clear()
                 self.held.clear()
+                self.waiting.clear()
+                self.born.clear()
         for key in [*touched, *(held for held in list(self.held) if references and held not in touched)]:
             if key not in self.rows[DOSSIER]:
-                self.told.pop(key, None)
-                self.held.pop(key, None)
-                continue
-            verdict = judge(self.told.get(key), plan().facts(PlainView(self.rows, key)), EmcSettings())
-            self.told[key] = verdict.told
-            if verdict.held:
-                self.held[key] = None
+                self._forget(key)
+            elif self.kind in (None, "again") or key in self.born:
+                self._judge(key, recovered=False)
+
+    def _touch(self, key: str, change: Change, touched: dict[str, None]) -> None:
+        new = key not in touched
+        touched[key] = None
+        mine = change.table == DOSSIER
+        if self.kind in (None, "again"):
+            if new and key not in self.waiting:
+                self._take_as_told(key)
+        elif key not in self.born:
+            known = key in self.rows[DOSSIER] or key in self.told or key in self.waiting
+            if mine and change.op is Op.CREATE and not known:
+                self.born.add(key)
             else:
-                self.held.pop(key, None)
-            for event in verdict.due:
-                self.events[key].append(dump_event(event))
+                self._found(key)
+        if mine and change.op is Op.DELETE and self.kind in ("first", "gap"):
+            self.waiting.add(key)
+
+    def _take_as_told(self, key: str) -> None:
+        if key not in self.told and key in self.rows[DOSSIER]:
+            self.told[key] = quiet(plan().facts(PlainView(self.rows, key)), EmcSettings())
+
+    def _forget(self, key: str) -> None:
+        self.told.pop(key, None)
+        self.held.pop(key, None)
+        self.waiting.discard(key)
+        self.born.discard(key)
+
+    def _judge(self, key: str, recovered: bool) -> None:
+        verdict = judge(self.told.get(key), plan().facts(PlainView(self.rows, key)), EmcSettings())
+        self.told[key] = verdict.told
+        if verdict.held:
+            self.held[key] = None
+        else:
+            self.held.pop(key, None)
+        for event in verdict.due:
+            self.events[key].append(dump_event(event))
+            self.recovered[key].append(recovered)
 
     def _dossiers_of(self, change: Change) -> list[str]:
+        """Whose rows a change changes: of a child that moves, both."""
         if change.op is Op.TRUNCATE:
             owners = {str(row["ho_so_id"]) for row in self.rows[PAYMENT].values() if row["ho_so_id"] is not None}
             return sorted(owners) if change.table == PAYMENT else []
         if change.table == DOSSIER:
             return [change.key[0]]
         if change.table == PAYMENT:
-            row = change.after or self.rows[PAYMENT].get(change.key[0])
-            return [str(row["ho_so_id"])] if row is not None and row["ho_so_id"] is not None else []
+            rows = (self.rows[PAYMENT].get(change.key[0]), change.after)
+            return list(dict.fromkeys(str(row["ho_so_id"]) for row in rows if row and row["ho_so_id"] is not None))
         return []
 
     def _apply(self, change: Change) -> None:
@@ -228,6 +318,7 @@ class PlainReading:
             rows.pop(change.key[0], None)
         else:
             rows[change.key[0]] = change.after
+            self._seen.add((change.table, change.key[0]))
 
 
 class PlainView:

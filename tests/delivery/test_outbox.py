@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from delivery_story import DOSSIER, SERVICE, Story, code, create, dossier, plan, service, settings_in
-from fold_run import FoldRun
+from fold_run import FoldRun, made_by_format_1
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -337,6 +337,48 @@ def test_status_reads_what_stands_in_the_files(tmp_path: Path) -> None:
     assert held.code == code(4)
     assert ambiguous_attempts(connector) == [Ambiguous(code(3), 1, three.id, 1)]
     run.close()
+
+
+def test_what_a_snapshot_has_found_is_flagged_to_the_end(tmp_path: Path) -> None:
+    """In the ledger, in each attempt of its push also after a death, and in status; which snapshot runs, too."""
+    connector = settings_in(tmp_path, "http://127.0.0.1:9/TrackingMCDT")
+    connector.delivery.state.mkdir()
+    run, story = FoldRun(tmp_path, path=connector.delivery.state / "demo-0000.sqlite"), Story()
+    run.poll(story.transaction(create(SERVICE, service(1)), create(DOSSIER, dossier(1)), create(DOSSIER, dossier(2))))
+    story.gap()
+    run.poll([story.begin(gap="lost"), *story.reads((SERVICE, service(1)), (DOSSIER, dossier(1, "da_tra")))])
+    [mine] = status(connector)
+    assert (mine.reading, mine.at_end, mine.recovered) == ("gap", 1, 0)
+    run.poll([*story.reads((DOSSIER, dossier(2))), story.end()])
+    [mine] = status(connector)
+    assert (mine.reading, mine.at_end, mine.recovered) == ("", 0, 1)
+    for attempt in run.partition.begin(9, 1000.0, 1000.0):
+        assert not attempt.recovered
+        run.partition.outbox.delivered(attempt, 1001.0)
+    run.partition.save()
+    [attempt] = run.partition.begin(9, 1002.0, 1002.0)
+    assert attempt.recovered
+    run.partition.save()
+    run.restart()
+    [attempt] = run.partition.begin(9, 1003.0, 1003.0)
+    assert (attempt.event.Status, attempt.recovered, attempt.number) == (3, True, 2)
+    run.close()
+
+
+def test_a_recovered_event_that_is_begun_at_once_is_flagged(box: Box) -> None:
+    """Before it is in the file."""
+    box.outbox.owe(replace(due("a", 1), recovered=True))
+    [attempt] = box.outbox.begin(9, 0.0, 0.0)
+    assert attempt.recovered
+
+
+def test_status_of_a_state_that_an_older_version_made(tmp_path: Path) -> None:
+    """Deliver has not opened it yet; nothing of it was recovered."""
+    connector = settings_in(tmp_path, "http://127.0.0.1:9/TrackingMCDT")
+    connector.delivery.state.mkdir()
+    made_by_format_1(connector.delivery.state / "demo-0000.sqlite")
+    [mine] = status(connector)
+    assert (mine.reading, mine.at_end, mine.recovered, mine.waiting) == ("first", 0, 0, 1)
 
 
 def test_a_file_that_is_just_being_made_is_no_partition_yet(tmp_path: Path) -> None:
