@@ -75,6 +75,24 @@ class SlotProgress(Observation):
 
 
 @dataclass(frozen=True, slots=True)
+class SlotRetained(Observation):
+    """Measured every few seconds: bytes of WAL that our slot holds back, and those not confirmed by us. 0: no slot."""
+
+    retained: int
+    own_distance: int
+
+
+@dataclass(frozen=True, slots=True)
+class WalBudget(Observation):
+    """Our slot holds back more WAL than `source.wal_budget`, on whose account, and what mends it; or no more so."""
+
+    passed: bool
+    slot: str
+    cause: str
+    mend: str
+
+
+@dataclass(frozen=True, slots=True)
 class BatchFolded(Observation):
     """`records` of `partition` are in the state up to `offset` (exclusive); `log_end` is the partition's end."""
 

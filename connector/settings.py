@@ -7,13 +7,51 @@ the descriptions; durations are seconds. Secrets are `SecretStr` and never print
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
+_UNITS = {"": 1, "B": 1, "kB": 1024, "MB": 1024**2, "GB": 1024**3, "TB": 1024**4}
+_SIZE = r"(\d+) ?(B|kB|MB|GB|TB|)"
+
+
+def _bytes(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(_SIZE, value.strip())
+    if found is None:
+        raise ValueError("a size is a number of bytes, or one with a unit as PostgreSQL writes it: 512MB, 8GB, 1TB")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+Size = Annotated[
+    int,
+    BeforeValidator(_bytes),
+    Field(gt=0),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "exclusiveMinimum": 0},
+                {"type": "string", "pattern": rf"^(({_SIZE})$|\$\{{(env|file):)"},
+            ]
+        }
+    ),
+]
+"""Bytes; may be written with PostgreSQL's units, which are powers of 1024."""
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -37,6 +75,13 @@ class SourceSettings(Section):
     stall_timeout: Seconds = Field(default=10.0, description="disconnect when the log takes nothing for so long")
     on_gap: Literal["stop", "reread"] = Field(
         default="stop", description="when the stream lacks changes: stop and ask, or read the tables anew"
+    )
+    wal_budget: Size | None = Field(
+        default=None, description="how much WAL our slot may hold back on the server, e.g. 8GB; default: no budget"
+    )
+    on_wal_budget: Literal["alert", "drop_slot"] = Field(
+        default="alert",
+        description="past wal_budget: alert, or drop the slot and read the tables anew later",
     )
     snapshot_readers: int = Field(default=2, ge=1, le=16, description="connections that read tables side by side")
     snapshot_age: float = Field(

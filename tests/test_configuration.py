@@ -346,6 +346,7 @@ def test_the_schema_fits_every_example_of_the_language() -> None:
         {"mapping": {"extends": "preset:a", "milestones": {"received": {"a": {"sett": True}}}}},
         {"mapping": {"SiteId": 1}},
         {"log": {"partitions": "four"}},
+        {"source": {"dsn": "x", "wal_budget": "8GiB"}},
     ],
 )
 def test_the_schema_refuses_what_the_reader_refuses(change: dict[str, Any]) -> None:
@@ -367,3 +368,25 @@ def test_an_address_of_emc_that_is_none_is_refused(tmp_path: Path, url: str) -> 
         load(path)
     problems = caught.value.problems if isinstance(caught.value, ConfigErrors) else (caught.value,)
     assert any(problem.subject == f"{path}:4:8" and "host[:port]" in str(problem) for problem in problems), problems
+
+
+@pytest.mark.parametrize(
+    ("written", "size"),
+    [("8GB", 8 * 1024**3), ("512 MB", 512 * 1024**2), ("64kB", 65536), ("1TB", 1024**4), ("7B", 7), (4096, 4096)],
+)
+def test_sizes_are_written_as_postgresql_writes_them(written: str | int, size: int) -> None:
+    """A number of bytes or one with a unit, for the reader and for editors."""
+    document = {"name": "a", "source": {"dsn": "x", "wal_budget": written}, "mapping": "preset:a"}
+    jsonschema.validate(document, json_schema())
+    assert Settings.model_validate({k: v for k, v in document.items() if k != "mapping"}).source.wal_budget == size
+
+
+@pytest.mark.parametrize("size", ["8GiB", "8gb", "-1", "0", "1.5GB", "GB", ""])
+def test_a_size_that_is_none_is_refused(tmp_path: Path, size: str) -> None:
+    """At its line, with the units there are."""
+    path = tmp_path / "c.yml"
+    path.write_text(f"name: n\nsource:\n  dsn: host=x\n  wal_budget: '{size}'\n", encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    problems = caught.value.problems if isinstance(caught.value, ConfigErrors) else (caught.value,)
+    assert any(problem.subject == f"{path}:4:15" and "8GB" in f"{problem} {problem.mend}" for problem in problems)

@@ -20,7 +20,7 @@ from connector.catalog.survey import Publication, Published, Slot, Survey
 from connector.catalog.tables import name_of
 from connector.finding import Finding, Severity, ok
 
-_INVALIDATED = {
+INVALIDATED = {
     "wal_removed": "PostgreSQL has removed WAL that it needs (max_slot_wal_keep_size)",
     "rows_removed": "PostgreSQL has removed catalog rows that it needs",
     "wal_level_insufficient": "wal_level was not logical for a time",
@@ -214,7 +214,7 @@ def check_slot(found: Survey) -> Finding:
         return Finding("PG-30", Severity.ERROR, subject, f"it is {of}", mend, "operator")
     drop = f"SELECT pg_drop_replication_slot({literal(found.slot_name)});  -- and attach anew: see the runbook"
     if slot.invalidation is not None:
-        reason = _INVALIDATED.get(slot.invalidation, slot.invalidation)
+        reason = INVALIDATED.get(slot.invalidation, slot.invalidation)
         return Finding("PG-30", Severity.ERROR, subject, f"it is of no use any more: {reason}", (drop,), "operator")
     if found.publication is None:
         what = "it is older than the publication, which does not exist: changes up to now cannot be decoded"

@@ -16,6 +16,7 @@ from connector.cli import (
     check,
     deliver,
     demo,
+    guard,
     preview,
     run,
     setup,
@@ -44,6 +45,7 @@ app.command()(capture.capture)
 app.command()(deliver.deliver)
 app.command()(status.status)
 app.command()(snapshot.snapshot)
+app.command()(guard.guard)
 app.command()(simulator.simulator)
 
 

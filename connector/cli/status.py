@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -20,9 +21,12 @@ from connector.errors import EXIT_LOST, ConnectorError
 from connector.log.opening import open_reader
 from connector.settings import Settings
 from connector.source.attachment import SNAPSHOT
+from connector.source.budget import Verdict
 from connector.source.connection import ask
+from connector.source.gap import GAP, unpermitted
 from connector.source.hold import read_hold
 from connector.source.index import remembered
+from connector.source.retention import measure
 
 # How much WAL the slot retains, and how far confirmation is behind, in bytes.
 _SLOT = """
@@ -58,19 +62,23 @@ def _source(settings: Settings) -> dict[str, Any]:
     try:
         with ask(settings.source, application="emc-cdc status") as connection:
             row = connection.execute(_SLOT, {"slot": settings.slot}).fetchone()
+            measured = measure(connection, settings.slot)
+            verdict = Verdict() if measured is None else measured.judge(connection, settings.source)
     except ConnectorError as error:
         return {"slot": settings.slot, "error": error.cause, "mend": error.mend}
     except psycopg.Error as error:
         cause = error.diag.message_primary or type(error).__name__
         return {"slot": settings.slot, "error": cause, "mend": "run it again"}
-    if row is None:
-        return {"slot": settings.slot, "error": "there is no slot", "mend": "start `emc-cdc run` or `emc-cdc capture`"}
-    active, confirmed, retained, behind = row
     try:
         meta = remembered(settings.index)
-        hold = read_hold(meta)
     except ConnectorError as error:
         return {"slot": settings.slot, "error": error.cause, "mend": error.mend}
+    if row is None:
+        return {"slot": settings.slot, **_without_slot(settings, meta)}
+    if measured is not None and measured.lost:
+        return {"slot": settings.slot, "error": measured.lost, "mend": "see the runbook: emc-cdc snapshot --all"}
+    active, confirmed, retained, behind = row
+    hold = read_hold(meta)
     return {
         "slot": settings.slot,
         "active": active,
@@ -79,6 +87,12 @@ def _source(settings: Settings) -> dict[str, Any]:
         "behind_bytes": behind,
         "held": None if hold is None else asdict(hold),
         "snapshot": _snapshot(meta),
+        "wal_budget": {
+            "bytes": settings.source.wal_budget,
+            "passed": verdict.passed,
+            "cause": verdict.cause,
+            "mend": verdict.mend,
+        },
     }
 
 
@@ -93,6 +107,15 @@ def _snapshot(meta: dict[str, str]) -> dict[str, Any] | None:
         for name, one in told["tables"].items()
     }
     return {"begun": told["begun"], "gap": told["gap"], "reread": told["reread"], "tables": tables}
+
+
+def _without_slot(settings: Settings, meta: Mapping[str, str]) -> dict[str, str]:
+    gap = meta.get(GAP, "")
+    if not gap:
+        return {"error": "there is no slot", "mend": "start `emc-cdc run` or `emc-cdc capture`"}
+    error = unpermitted(settings, meta, gap, slot_is_gone=True)
+    mend = "capture makes a new one and reads the tables anew, as soon as the log takes again"
+    return {"error": gap, "mend": mend if error is None else error.mend}
 
 
 def _log(settings: Settings) -> dict[str, Any]:
@@ -117,7 +140,7 @@ def _needs_a_person(found: dict[str, Any]) -> bool:
     parts = (found["source"], found["log"], found["delivery"])
     if any("error" in part for part in parts):
         return True
-    if found["source"]["held"] is not None:
+    if found["source"]["held"] is not None or found["source"]["wal_budget"]["passed"]:
         return True
     return any(partition["parked"] or partition["held"] for partition in found["delivery"]["partitions"])
 
@@ -141,6 +164,11 @@ def _show(found: dict[str, Any]) -> None:
                     console.print(
                         f"[yellow]…[/] đang đọc {escape(name)} từ {reading['begun']}: {one['rows']:,}{of} dòng"
                     )
+        if source["wal_budget"]["passed"]:
+            console.print(
+                f"[yellow]![/] vượt source.wal_budget: {escape(source['wal_budget']['cause'])}\n"
+                f"    [green]→[/] {escape(source['wal_budget']['mend'])}"
+            )
         if held := source["held"]:
             console.print(
                 f"[yellow]![/] tạm giữ từ {held['since']}: {escape(held['subject'])}: {escape(held['cause'])}\n"

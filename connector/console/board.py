@@ -24,6 +24,7 @@ from connector.observe import (
     OutboxDepth,
     PushAnswered,
     SlotProgress,
+    SlotRetained,
     SnapshotProgress,
     SourceConnected,
     SourceDisconnected,
@@ -89,12 +90,14 @@ class Board:
                 self._logged["bytes"] += size
                 self._last_commit_us = max(self._last_commit_us, commit_us)
             case SlotProgress(received, durable, confirmed, server_end):
-                self._lsn = {
+                self._lsn |= {
                     "received": received,
                     "durable": durable,
                     "confirmed": confirmed,
                     "server_end": server_end,
                 }
+            case SlotRetained(retained, own_distance):
+                self._lsn |= {"retained": retained, "unconfirmed": own_distance}
             case BatchFolded(partition, records, offset, log_end, commit_us, _):
                 found = self._partition(partition)
                 found["folded"] += records

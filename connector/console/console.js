@@ -13,6 +13,7 @@ const SOURCE = {
 const TROUBLE = {
   stopped: "Đã dừng vì sự cố",
   disconnected: "Chưa nhận được thay đổi từ PostgreSQL",
+  over_budget: "Slot giữ lại quá nhiều WAL trên máy chủ PostgreSQL",
   stalled: "Xử lý bị đứng",
 };
 const PART = { capture: "thu nhận", deliver: "gửi" };
@@ -78,7 +79,8 @@ function showFlow(board) {
     : source.state === "snapshot" ? "chép các bảng lần đầu" : version(source.server_version));
   const behind = Math.max(0, (source.server_end || 0) - (source.confirmed || 0));
   const slot = source.slot ? `slot ${source.slot}` : "";
-  set("source-more", slot && source.confirmed ? `${slot} · còn ${size(behind)} WAL` : slot);
+  const kept = source.retained ? `, giữ ${size(source.retained)}` : "";
+  set("source-more", slot && source.confirmed ? `${slot} · còn ${size(behind)} WAL${kept}` : slot);
 
   stage("stage-log", captures || log.changes ? "good" : "off");
   set("changes", count(log.changes));

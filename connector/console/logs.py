@@ -26,6 +26,7 @@ from connector.observe import (
     SourceDisconnected,
     Subscriber,
     TransactionsLogged,
+    WalBudget,
 )
 
 _SNAPSHOT_SECONDS = 10.0
@@ -91,6 +92,10 @@ class _Lines:
                 self._logger.info("not streaming", reason=reason)
             case SnapshotProgress(table, rows, estimate, finished):
                 self._snapshot(table, rows, estimate, finished, observation.rate, now)
+            case WalBudget(True, slot, cause, mend):
+                self._logger.warning("over source.wal_budget", slot=slot, cause=cause, mend=mend)
+            case WalBudget(False, slot):
+                self._logger.info("within source.wal_budget again", slot=slot)
             case Fault():
                 (self._logger.error if observation.fatal else self._logger.warning)(
                     observation.operation,

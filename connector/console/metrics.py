@@ -21,10 +21,12 @@ from connector.observe import (
     OutboxDepth,
     PushAnswered,
     SlotProgress,
+    SlotRetained,
     SnapshotProgress,
     SourceConnected,
     SourceDisconnected,
     TransactionsLogged,
+    WalBudget,
 )
 
 PREFIX = "emc_cdc_"
@@ -53,6 +55,8 @@ DECLARED = (
     Declared("source_connected", "gauge", "1 while changes stream from PostgreSQL"),
     Declared("source_disconnects", "counter", "Streaming sessions that ended"),
     Declared("source_lsn", "gauge", "Where the replication stream stands, bytes", ("at",)),
+    Declared("slot_wal_bytes", "gauge", "WAL that the slot holds back on the server, bytes", ("part",)),
+    Declared("slot_over_budget", "gauge", "1 while the slot holds back more than source.wal_budget"),
     Declared("snapshot_rows", "gauge", "Rows read by the snapshot", ("table",)),
     Declared("snapshot_age_seconds", "gauge", "For how long the oldest snapshot has been held"),
     Declared("log_transactions", "counter", "Source transactions made durable in the log"),
@@ -119,6 +123,11 @@ class Metrics:
                 lsns = {"received": received, "durable": durable, "confirmed": confirmed, "server_end": server_end}
                 for at, lsn in lsns.items():
                     gauges["source_lsn"].labels(at).set(lsn)
+            case SlotRetained(retained, own_distance):
+                gauges["slot_wal_bytes"].labels("retained").set(retained)
+                gauges["slot_wal_bytes"].labels("unconfirmed").set(own_distance)
+            case WalBudget(passed):
+                gauges["slot_over_budget"].set(int(passed))
             case SnapshotProgress(table, rows, _, _, _, age):
                 gauges["snapshot_rows"].labels(table).set(rows)
                 gauges["snapshot_age_seconds"].set(age)

@@ -1,10 +1,12 @@
 """How a session begins: it resumes from the slot, or reads the tables, or says why it can do neither.
 
-Contract: the slot is taken before the log is opened, so of two captures the second waits at the slot and fences nobody.
+Contract: the slot is taken before the log is opened, so of two captures the second waits at the slot and fences nobody;
+where there is no slot to take, or none in use, an advisory lock on the server lets one of them attach (`take_turn`).
 Whatever means a gap (a slot that is gone, recreated or invalidated; a timeline or WAL that went another way; a
 publication that was without a table) stops the start until a person asks for a new read (`emc-cdc snapshot --all`), or
-is closed by itself where the settings permit it (`gap`): a new slot, a new epoch, and the tables read anew. A gap is
-remembered until that read is durable, so it cannot be forgotten by dying. Nothing is skipped.
+is closed by itself where the settings permit it (`gap`), once the log takes again: a new slot, a new epoch, and the
+tables read anew. A gap is remembered until that read is durable, so it cannot be forgotten by dying. Nothing is
+skipped.
 """
 
 from __future__ import annotations
@@ -58,6 +60,7 @@ def attach(session: Session, connection: psycopg.Connection, slot_timeout: float
     if state is not None and state.active_pid is not None:
         # Before the index is rebuilt: what the other one writes meanwhile would be missing in it.
         raise slots.held(session.slot, state.active_pid)
+    slots.take_turn(connection, session.slot)
     rebuilt = not meta
     if rebuilt:
         meta = _rebuild(session, state.confirmed if state else 0)
@@ -73,6 +76,10 @@ def attach(session: Session, connection: psycopg.Connection, slot_timeout: float
         slots.drop_slot(connection, session.slot)
         state = None
     if state is None:
+        # While the log takes nothing there is no use in a new slot, which would hold WAL back, nor in reading tables.
+        session.open_log(pumping=False)
+        if gap and meta["state"] == STATE_STREAMING:
+            session.hub.emit(told(session.slot, gap))
         return ground, read_tables(ground, int(meta.get("epoch", 0)), slot_timeout, gap)
     _require_same_selection(session, meta)
     _require_same_keys(ground, meta)
@@ -105,7 +112,7 @@ def _require_same_cluster(session: Session, identity: slots.SystemIdentity, meta
 
 
 def _gap(ground: Attachment, state: slots.SlotState | None, meta: Mapping[str, str]) -> str:
-    """Why the tables are read anew, remembered and told; empty when they need not. SourceError unless permitted."""
+    """Why the tables are read anew, remembered; empty when they need not. SourceError unless it is permitted."""
     session = ground.session
     gap = meta.get(GAP, "")
     if not gap and meta.get("state") == STATE_STREAMING:
@@ -115,9 +122,9 @@ def _gap(ground: Attachment, state: slots.SlotState | None, meta: Mapping[str, s
             session.index.save([], {GAP: gap})
     session.recovering = bool(gap)
     if gap and meta["state"] == STATE_STREAMING:
-        if error := unpermitted(session.settings, meta, gap, slot_is_gone=state is None):
+        error = unpermitted(session.settings, meta, gap, slot_is_gone=state is None)
+        if error is not None:
             raise error
-        session.hub.emit(told(session.slot, gap))
     return gap
 
 

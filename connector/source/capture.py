@@ -11,6 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 
 import psycopg
 
@@ -23,6 +24,7 @@ from connector.source.attach import attach
 from connector.source.connection import ask, command_error
 from connector.source.gap import GAP
 from connector.source.lock import DirectoryLock
+from connector.source.overseer import BudgetPassed, Overseer
 from connector.source.session import PATIENCE, Session, SilentConnection
 from connector.source.stream import stream
 
@@ -68,12 +70,14 @@ class Capture:
         """
         waited = 0
         told = ""
-        with DirectoryLock(self._settings):
+        with DirectoryLock(self._settings), closing(Overseer(self._settings, self._hub)) as overseer:
             while not stop.is_set():
+                overseer.act(stop)
                 began = time.monotonic()
                 try:
-                    self._session(stop)
+                    self._session(stop, overseer)
                 except ConnectorError as error:
+                    overseer.leave(error)
                     # A server that is busy for long may only look lost: it gets more time with every attempt.
                     silent = isinstance(error, SilentConnection)
                     self._patience = min(2 * self._patience, _LONGEST_PATIENCE) if silent else PATIENCE
@@ -83,6 +87,8 @@ class Capture:
                     self._hub.emit(SourceDisconnected(error.cause))
                     if time.monotonic() - began > _LONGEST_WAIT:
                         told = ""
+                    if isinstance(error, BudgetPassed):
+                        continue  # it is told when the slot is dropped
                     if fatal or str(error) != told:  # the same fault is told once, not with every attempt
                         self._hub.emit(
                             Fault("capture", error.operation, error.subject, error.cause, error.mend, fatal=fatal)
@@ -94,18 +100,21 @@ class Capture:
                     waited = 0 if self._advanced or time.monotonic() - began > _LONGEST_WAIT else waited + 1
                     # Full jitter, so that two captures do not knock in step.
                     longest = _HELD_WAIT if held else _LONGEST_WAIT
-                    stop.wait(random.uniform(0.1, min(longest, 0.5 * 2**waited)))  # noqa: S311
+                    overseer.pause(stop, random.uniform(0.1, min(longest, 0.5 * 2**waited)))  # noqa: S311
                 else:
+                    overseer.leave(None)
                     self._hub.emit(SourceDisconnected("stopped"))
 
-    def _session(self, stop: threading.Event) -> None:
+    def _session(self, stop: threading.Event, overseer: Overseer) -> None:
         session = Session(
             self._settings, self._selection, self._open_writer, self._open_reader, self._hub, stop, self._patience
         )
+        overseer.enter(session)
         try:
             with ask(session.source, application="emc-cdc capture (questions)") as connection:
                 ground, assembler = attach(session, connection, self._slot_timeout)
             self.streamed = True
+            overseer.took_slot()
             session.watch()
             stream(ground, assembler)
         except psycopg.Error as error:

@@ -7,6 +7,8 @@ closed by that read, under a new epoch; the fold then reports what had changed m
 |------------------------------------------|------------------------------------------------------------------|
 | any, another cluster included            | `emc-cdc snapshot --all`                                         |
 | any but another cluster                  | `source.on_gap: reread`                                          |
+| the slot is gone: `source.wal_budget`,   | `source.on_wal_budget: drop_slot`: who wants it dropped in need  |
+| `emc-cdc guard` or somebody dropped it   | has chosen beforehand what follows                               |
 
 Without, capture stops and says what happened, what is safe and what to run: a slot that somebody made anew or a server
 that was restored are questions for a person (DESIGN promise 3).
@@ -20,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from connector.errors import SourceError
 from connector.observe import Fault
 from connector.settings import Settings
+from connector.source.slot import GONE
 
 GAP = "gap"
 """The index's memory of why the tables must be read anew; empty, or absent, when they need not."""
@@ -27,6 +30,7 @@ REQUEST = "request"
 """The index's memory of a read that a person has asked for, as `request_text` makes it; empty when it is done."""
 
 _RESUME = "resume from the replication slot"
+_DROPPED = "it was dropped to keep within source.wal_budget, so changes since then are missing"
 
 
 def request_text(tables: list[str] | None) -> str:
@@ -51,6 +55,8 @@ def unpermitted(settings: Settings, meta: Mapping[str, str], gap: str, slot_is_g
     """The error that stops the start, unless somebody has permitted to read the tables anew."""
     if asks_for_all(meta) or settings.source.on_gap == "reread":
         return None
+    if settings.source.on_wal_budget == "drop_slot" and (gap == GONE or gap.startswith(_DROPPED)):
+        return None
     slot = "" if slot_is_gone else "; it also replaces the slot, which until then holds WAL on the server"
     return SourceError(
         _RESUME,
@@ -59,6 +65,11 @@ def unpermitted(settings: Settings, meta: Mapping[str, str], gap: str, slot_is_g
         "what is in the log, the outbox and the ledger is safe, and delivery goes on with it; run"
         f" `emc-cdc snapshot --all` and start again: the tables are read anew, and what had changed is reported{slot}",
     )
+
+
+def over_budget(cause: str) -> str:
+    """The gap after our own slot was dropped. cause: the verdict's."""
+    return f"{_DROPPED} ({cause})"
 
 
 def told(slot: str, gap: str) -> Fault:

@@ -97,6 +97,8 @@ class Session:
         self.told_at = 0.0
         """When the server last heard from us (time.monotonic())."""
         self._heard_at = self._asked_at = time.monotonic()
+        self.interruption: Callable[[], ConnectorError | None] = lambda: None
+        """Asked, whenever something is waited for, whether the session is to end."""
         self.recovering = False
         """Whether the tables are read anew because the stream has a gap."""
         self.snapshot: SnapshotUnderWay | None = None
@@ -120,6 +122,12 @@ class Session:
         """Make the replication connection."""
         self._replication = replicate(self.source, server_version)
         return self._replication
+
+    @property
+    def server_process(self) -> int | None:
+        """The server's process behind the replication connection; None without. For any thread."""
+        connection = self._replication
+        return None if connection is None or connection.status != pq.ConnStatus.OK else connection.backend_pid
 
     def watch(self) -> None:
         """Look at the publication from now on, until the session ends."""
@@ -146,8 +154,14 @@ class Session:
     # -- the log -----------------------------------------------------------------------------------------------------
 
     def open_log(self, pumping: bool = True) -> dict[int, Position]:
-        """Open the log on its own thread, answering the server meanwhile; the last position of each partition."""
-        feeder = self._feeder = Feeder(self._open_writer, self.index, self.hub, self.settings.log.memory, self.wake)
+        """The last position of each partition of the log, which is opened on its own thread unless it is open.
+
+        The server is answered meanwhile, where that is wanted (`pumping`).
+        """
+        feeder = self._feeder
+        if feeder is None:
+            feeder = Feeder(self._open_writer, self.index, self.hub, self.settings.log.memory, self.wake)
+            self._feeder = feeder
         self.wait_for(lambda: feeder.tails is not None, "open the change log", patience=60.0, pumping=pumping)
         reader = self.open_reader()
         try:
@@ -312,6 +326,8 @@ class Session:
             raise self._feeder.failure
         if self._watch is not None and self._watch.failure is not None:
             raise self._watch.failure
+        if (reason := self.interruption()) is not None:
+            raise reason
 
     def wake(self) -> None:
         """Let the capture thread look about. From any thread."""

@@ -10,21 +10,32 @@ from __future__ import annotations
 import select
 import time
 from dataclasses import dataclass
+from hashlib import sha256
 
 import psycopg
 from psycopg import pq
 
+from connector.catalog.publication import INVALIDATED
 from connector.change.position import lsn_text, parse_lsn
 from connector.errors import SlotBusy, SourceError, SourceGap, SourceUnavailable
 from connector.source.connection import command_error, connect_error
 
 _SLOT = """
-SELECT plugin, database, active_pid, confirmed_flush_lsn::text, restart_lsn::text, {wal_status}
-  FROM pg_replication_slots WHERE slot_name = %(slot)s
+SELECT plugin, database, active_pid, confirmed_flush_lsn::text, restart_lsn::text, {wal_status},
+       to_jsonb(s) ->> 'invalidation_reason' -- 17 and later
+  FROM pg_replication_slots s WHERE slot_name = %(slot)s
 """
+GONE = "it does not exist any more, so changes since it was dropped are missing"
+"""The gap of a slot that is not there, and whose timeline and cluster are as they were."""
 _START_SECONDS = 30.0
 _RESUME = "resume from the replication slot"
 _DROP = "SELECT pg_drop_replication_slot(%(slot)s)"
+
+# So that the server notices within half a minute when the one whose turn it is has vanished with its host.
+_NOTICE_LOSS = "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3"
+
+# Let go with the connection; it keeps nobody else from anything.
+_TURN = "SELECT pg_try_advisory_lock(%(key)s)"
 
 # The end of WAL; on a standby, of what it has applied.
 _POSITION = """
@@ -41,13 +52,13 @@ SELECT pid, coalesce(extract(epoch FROM now() - xact_start), 0)::int
 
 @dataclass(frozen=True, slots=True)
 class SlotState:
-    """A row of pg_replication_slots. `lost`: WAL that it needs has been removed."""
+    """A row of pg_replication_slots. `lost`: why it is of no use any more, empty when it is."""
 
     plugin: str
     database: str
     active_pid: int | None
     confirmed: int
-    lost: bool
+    lost: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +83,11 @@ def read_slot(connection: psycopg.Connection, slot: str, server_version: int) ->
     row = connection.execute(query, {"slot": slot}).fetchone()
     if row is None:
         return None
-    plugin, database, pid, confirmed, restart, wal_status = row
-    return SlotState(plugin, database, pid, parse_lsn(confirmed or "0/0"), wal_status == "lost" or restart is None)
+    plugin, database, pid, confirmed, restart, wal_status, reason = row
+    lost = ""
+    if wal_status == "lost" or restart is None or reason is not None:
+        lost = INVALIDATED.get(reason or "wal_removed", str(reason))
+    return SlotState(plugin, database, pid, parse_lsn(confirmed or "0/0"), lost)
 
 
 def wal_position(connection: psycopg.Connection) -> int:
@@ -93,15 +107,28 @@ def require_own(state: SlotState, slot: str, database: str) -> None:
 def gap_at(state: SlotState | None, confirmed: int) -> str:
     """Why streaming cannot go on from `confirmed`, the last LSN this connector told the server; empty when it can."""
     if state is None:
-        return "it does not exist any more, so changes since it was dropped are missing"
+        return GONE
     if state.lost:
-        return "PostgreSQL has removed WAL that it needs (max_slot_wal_keep_size), so changes are missing"
+        return f"{state.lost}, so changes are missing"
     if state.confirmed > confirmed:
         return (
             f"it stands at {lsn_text(state.confirmed)}, but this connector confirmed only {lsn_text(confirmed)}:"
             " it was recreated or moved on by somebody else, so changes are missing"
         )
     return ""
+
+
+def take_turn(connection: psycopg.Connection, slot: str) -> None:
+    """Of two captures that find the slot free, or gone, let one make and fill it; until the connection is closed.
+
+    A slot is not in use while its snapshot is read, so that it alone does not keep the second out.
+    """
+    key = int.from_bytes(sha256(f"emc-cdc {slot}".encode()).digest()[:8], signed=True)
+    connection.execute(_NOTICE_LOSS)
+    row = connection.execute(_TURN, {"key": key}).fetchone()
+    if row is None or not row[0]:
+        mend = "nothing is to be done: this one waits, and takes over when the other ends"
+        raise SlotBusy(_RESUME, slot, "another capture is attaching to it", mend)
 
 
 def held(slot: str, pid: int) -> SlotBusy:

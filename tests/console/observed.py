@@ -11,10 +11,12 @@ from connector.observe import (
     OutboxDepth,
     PushAnswered,
     SlotProgress,
+    SlotRetained,
     SnapshotProgress,
     SourceConnected,
     SourceDisconnected,
     TransactionsLogged,
+    WalBudget,
 )
 
 CODE = "000.00.11.H56-261123-1508"
@@ -55,6 +57,8 @@ ONE_OF_EACH: tuple[Observation, ...] = (
     SourceConnected(180003, "emc_cdc_mot_cua", 0x16_B374D848),
     TransactionsLogged(3, 9, 11, 4000, 0x16_B374E000, COMMIT_US),
     SlotProgress(0x16_B374F000, 0x16_B374E000, 0x16_B374E000, 0x16_B374F100),
+    SlotRetained(9_000_000_000, 4096),
+    WalBudget(True, "emc_cdc_mot_cua", HOSTILE, "SELECT pg_terminate_backend(4711);"),
     folded(40, 44),
     EventDue(1, CODE, 2, COMMIT_US),
     EventDue(1, CODE, 3, COMMIT_US, recovered=True),

@@ -21,6 +21,7 @@ from connector.observe import (
     SourceConnected,
     SourceDisconnected,
     TransactionsLogged,
+    WalBudget,
 )
 
 
@@ -52,7 +53,7 @@ def test_one_of_each(board: Board) -> None:
     assert shown["source"] == {
         "state": "disconnected", "reason": "the server is shutting down", "slot": "emc_cdc_mot_cua",
         "server_version": 180003, "received": 0x16_B374F000, "durable": 0x16_B374E000,
-        "confirmed": 0x16_B374E000, "server_end": 0x16_B374F100,
+        "confirmed": 0x16_B374E000, "server_end": 0x16_B374F100, "retained": 9_000_000_000, "unconfirmed": 4096,
     }  # fmt: skip
     assert shown["snapshot"] == {
         "motcua.ho_so": {
@@ -100,6 +101,10 @@ def test_rules_of_health(board: Board, clock: Clock) -> None:
     assert board.troubles() == []
     clock.now += 61.0
     board.observe(folded(44, 44))
+    assert board.troubles() == []
+    board.observe(WalBudget(True, "s", "the slot holds back 9 GB", "…"))
+    assert [one.text for one in board.troubles()] == ["over_budget: the slot holds back 9 GB"]
+    board.observe(WalBudget(False, "s", "", ""))
     assert board.troubles() == []
     board.observe(fault("no slot", fatal=True))
     board.observe(SourceConnected(150000, "s", 1))

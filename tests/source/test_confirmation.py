@@ -2,71 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-
 import pytest
-from attached_source import DOSSIER, Attached, Running, until
-
-from connector.log.contract import Durability, Entry, LogWriter
-from connector.log.opening import open_writer
-from connector.settings import Settings
-
-
-class Gate:
-    """The real log behind a gate: what is appended waits while the gate is closed."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self.open = threading.Event()
-        self.waiting = threading.Event()
-        self.open.set()
-
-    def writer(self) -> LogWriter:
-        """A writer of the real log."""
-        return _Gated(self, open_writer(self._settings))
-
-
-class _Gated:
-    def __init__(self, gate: Gate, writer: LogWriter) -> None:
-        self._gate = gate
-        self._writer = writer
-        self.partitions = writer.partitions
-
-    @property
-    def durability(self) -> Durability:
-        return self._writer.durability
-
-    def open(self) -> Mapping[int, bytes]:
-        return self._writer.open()
-
-    def register(self, schema: str) -> int:
-        return self._writer.register(schema)
-
-    def append(self, entries: Sequence[Entry]) -> None:
-        if not self._gate.open.is_set():
-            self._gate.waiting.set()
-            self._gate.open.wait(60)
-        self._writer.append(entries)
-
-    def close(self) -> None:
-        self._writer.close()
-
-
-@contextmanager
-def behind_a_gate(attached: Attached, settings: Settings) -> Iterator[tuple[Gate, Running]]:
-    """Capture streams, its log's gate is open; at the end it is stopped in order."""
-    gate = Gate(settings)
-    running = attached.start(settings=settings, writer=gate.writer)
-    try:
-        running.until(lambda: bool(running.feedbacks), "streaming")
-        attached.settle(running)
-        yield gate, running
-    finally:
-        gate.open.set()
-        running.end()
-    assert running.failure is None
+from attached_source import DOSSIER, Attached, until
+from gated_log import behind_a_gate
 
 
 def assert_once(attached: Attached, updates: int) -> None:

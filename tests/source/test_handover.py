@@ -9,6 +9,7 @@ from attached_source import Attached, until
 
 from connector.errors import LogError
 from connector.log.contract import LogWriter
+from connector.source.slot import take_turn
 
 STATEMENTS = (
     """UPDATE "mot cua"."Hồ sơ" SET trang_thai = 's' || %(n)s WHERE id = %(id)s""",
@@ -72,6 +73,23 @@ def test_nothing_is_lost_or_doubled_where_snapshot_and_stream_meet(attached: Att
         writer.end()
         spanning.close()
         if running is not None:
+            running.end()
+    attached.assert_exact()
+
+
+def test_the_second_does_not_attach_while_the_first_reads(attached: Attached) -> None:
+    """Without a slot in use there is still one who reads the tables: the other makes and drops nothing, and waits."""
+    with attached.connect("emc_cdc") as first:
+        take_turn(first, attached.settings.slot)
+        running = attached.start()
+        try:
+            running.until(lambda: running.disconnects > 1, "it waits")
+            assert [fault.cause for fault in running.faults] == ["another capture is attaching to it"]
+            assert attached.slot("slot_name") is None
+            first.close()
+            running.until_streaming()
+            attached.settle(running)
+        finally:
             running.end()
     attached.assert_exact()
 
