@@ -26,6 +26,7 @@ from connector.preflight.postgres import check_source
 _MARKS = {
     Severity.OK: "[green]✓[/]",
     Severity.NOTE: "[blue]·[/]",
+    Severity.UNKNOWN: "[magenta]?[/]",
     Severity.WARNING: "[yellow]![/]",
     Severity.ERROR: "[bold red]✗[/]",
 }
@@ -84,5 +85,6 @@ def _show(findings: Sequence[Finding]) -> None:
                 console.print(f"            {escape(line)}")
     counts = Counter(finding.severity for finding in findings)
     console.print(
-        f"\nerrors: {counts[Severity.ERROR]}, warnings: {counts[Severity.WARNING]}, in order: {counts[Severity.OK]}"
+        f"\nerrors: {counts[Severity.ERROR]}, warnings: {counts[Severity.WARNING]}, in order: {counts[Severity.OK]},"
+        f" to be looked at by a person: {counts[Severity.UNKNOWN]}"
     )

@@ -55,7 +55,7 @@ class Commands:
 def commands(database: Database, tmp_path: Path) -> Iterator[Commands]:
     """The legacy application's tables, and nothing of ours."""
     attached = Attached(database.server, database.name)
-    attached.by_dba("ALTER SYSTEM SET max_slot_wal_keep_size = '2GB';\nSELECT pg_reload_conf()")
+    attached.by_dba("ALTER SYSTEM SET max_slot_wal_keep_size = '1000TB';\nSELECT pg_reload_conf()")
     schema = resources.files("connector.demo.legacy").joinpath("schema.sql").read_text(encoding="utf-8")
     with psycopg.connect(attached.server.dsn("owner", database.name)) as connection:
         connection.execute(schema.encode())

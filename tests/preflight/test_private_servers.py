@@ -32,7 +32,7 @@ def server_with(settings: Mapping[str, str]) -> Iterator[Attached]:
             ):
                 connection.execute(statement.encode())
         attached = Attached(server, "mot_cua")
-        attached.by_dba("ALTER SYSTEM SET max_slot_wal_keep_size = '2GB';\nSELECT pg_reload_conf()")
+        attached.by_dba("ALTER SYSTEM SET max_slot_wal_keep_size = '1000TB';\nSELECT pg_reload_conf()")
         attached.by_owner(TABLES)
         attach(attached)
         yield attached
