@@ -81,7 +81,7 @@ def test_evidence_of_what_leaves_the_server(attached: Attached) -> None:
     ids=["too long", "none", "too short"],
 )  # fmt: skip
 def test_another_list_is_found_and_set(mapped: Attached, sql: str, check: str, says: str) -> None:
-    """A list that exceeds, lacks or is absent gives its finding; its mend, which is setup's too, sets what is mapped."""
+    """A list that exceeds, lacks or is absent gives its finding; its mend, setup's too, sets what is mapped."""
     others = "motcua.thanh_toan (id, ho_so_id, so_tien), motcua.thu_tuc (ma, ten)"
     mapped.by_owner(f'ALTER PUBLICATION "emc cdc" SET TABLE motcua.ho_so {sql}, {others}')
     (found,) = mapped.findings()
