@@ -7,7 +7,6 @@
 | PG-22 | it has every table of the mapping, whole: no row filter, no column list that lacks one or was not asked for |
 | PG-23 | it has no other table |
 | PG-24 | partitioned tables are published as one (publish_via_partition_root) |
-| PG-25, PG-27 | what `columns` says of the columns |
 | PG-30 | the slot is absent, or ours and of use |
 
 A wrong list of tables is mended by one statement, which PostgreSQL applies at once: there is no moment without. What
@@ -31,7 +30,7 @@ _INVALIDATED = {
 
 
 def check_publication(found: Survey) -> list[Finding]:
-    """PG-20 to PG-27."""
+    """PG-20 to PG-24, and what `columns` says of the columns (PG-25, PG-27)."""
     publication = found.publication
     if publication is None:
         return [*_may_publish(found), _absent(found)]

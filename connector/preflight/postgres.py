@@ -19,7 +19,7 @@ from psycopg import conninfo
 
 from connector.catalog.privileges import check_privileges
 from connector.catalog.publication import check_publication, check_slot
-from connector.catalog.server import check_server
+from connector.catalog.server import check_ability, check_server
 from connector.catalog.survey import Survey
 from connector.catalog.tables import check_tables
 from connector.change.selection import Selection
@@ -37,6 +37,8 @@ from connector.source.connection import ask
 
 WATCH_SECONDS = 1.0
 """Between the two looks that the WAL rate and lasting transactions are known from."""
+_OLDEST = 100000
+"""Of an older server only its age is told: it knows nothing of what the other questions ask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +61,20 @@ def check_source(settings: Settings, selection: Selection, watch: float = WATCH_
 def _report(settings: Settings, selection: Selection, watch: float) -> SourceReport:
     source = settings.source
     with ask(source, application="emc-cdc check") as connection:
+        if connection.info.server_version < _OLDEST:
+            found = survey_over(connection, connection.info.user, settings, selection)
+            return SourceReport([_connected(found), *check_ability(found)], {})
         before, began = look(connection), time.monotonic()
         pooler = check_pooler(answer(connection))
         found = survey_over(connection, connection.info.user, settings, selection)
         version = found.server.version
         hba = check_hba(*read_hba(connection))
-        published = published_tables(connection, version, settings.publication) if version >= 100000 else []
+        published = published_tables(connection, version, settings.publication)
         time.sleep(max(0.0, watch - (time.monotonic() - began)))
         around = surroundings(connection, before, settings.slot, version)
     server = check_server(found)
     findings = [
-        ok("PG-01", "source.dsn", f"connected to {found.server.database} as {found.role.name}"),
+        _connected(found),
         pooler,
         *server,
         *_replication(settings, version, [pooler, *server]),
@@ -88,6 +93,10 @@ def _report(settings: Settings, selection: Selection, watch: float) -> SourceRep
         table.selection.full_name: {column.name: column.type for column in table.columns} for table in found.present
     }
     return SourceReport(findings, columns)
+
+
+def _connected(found: Survey) -> Finding:
+    return ok("PG-01", "source.dsn", f"connected to {found.server.database} as {found.role.name}")
 
 
 def _replication(settings: Settings, version: int, before: list[Finding]) -> list[Finding]:

@@ -131,13 +131,13 @@ def _corrected(table: TableSelection, finding: Finding, right: str) -> TableSele
 
 
 def attach(attached: Attached) -> None:
-    """What an owner does once: the grants and the publication; and a bound on WAL by the superuser."""
+    """What an owner does once: the grants and the publication."""
+    root = "WITH (publish_via_partition_root = true)" if attached.version >= 13 else ""
     attached.by_owner(
-        """GRANT USAGE ON SCHEMA motcua TO emc_cdc;
+        f"""GRANT USAGE ON SCHEMA motcua TO emc_cdc;
 GRANT SELECT (id, ma, "Trạng thái") ON motcua.ho_so TO emc_cdc;
 GRANT SELECT (id, ho_so_id, so_tien) ON motcua.thanh_toan TO emc_cdc;
 GRANT SELECT (ma, ten) ON motcua.thu_tuc TO emc_cdc;
-CREATE PUBLICATION "emc cdc" FOR TABLE motcua.ho_so, motcua.thanh_toan, motcua.thu_tuc
-    WITH (publish_via_partition_root = true);
+CREATE PUBLICATION "emc cdc" FOR TABLE motcua.ho_so, motcua.thanh_toan, motcua.thu_tuc {root};
 """
     )
