@@ -45,8 +45,8 @@ _RUNNERS = {
 def check(config: ConfigOption = DEFAULT_CONFIG, json_output: JsonOption = False) -> None:
     """Check database, mapping, log and EMC, and say what mends each finding.
 
-    It only reads: nothing is made in the database, nothing is sent to EMC. It takes a second, to see how fast WAL grows.
-    What SQL cannot show (`?`) is told with the command that shows it. docs/checks.md lists every check.
+    It only reads: nothing is made in the database, nothing is sent to EMC. It takes a second, to see how fast WAL
+    grows. What SQL cannot show (`?`) is told with the command that shows it. docs/checks.md lists every check.
     Exit code 0: nothing stands in the way. 2: something does, with which `emc-cdc run` would end as well.
 
     Example: emc-cdc check --config emc-cdc.yml
