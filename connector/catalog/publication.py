@@ -221,7 +221,7 @@ def check_slot(found: Survey) -> Finding:
         of = "a physical slot" if slot.plugin is None else f"of {slot.plugin} on database {slot.database}"
         mend = ("source.slot: another name, for this slot is somebody else's",)
         return Finding("PG-30", Severity.ERROR, subject, f"it is {of}", mend, "operator")
-    drop = f"SELECT pg_drop_replication_slot({literal(found.slot_name)});  -- and attach anew: see the runbook"
+    drop = f"SELECT pg_drop_replication_slot({literal(found.slot_name)});  -- and go on as the runbook says"
     if slot.invalidation is not None:
         reason = _INVALIDATED.get(slot.invalidation, slot.invalidation)
         return Finding("PG-30", Severity.ERROR, subject, f"it is of no use any more: {reason}", (drop,), "operator")

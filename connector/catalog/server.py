@@ -84,16 +84,17 @@ def _role(role: RuntimeRole) -> list[Finding]:
         )
         what = "it is a superuser; LOGIN and REPLICATION are enough"
         return [Finding("PG-04", Severity.WARNING, subject, what, mend, "dba")]
+    findings = []
     if not role.replication:
         mend = (f"ALTER ROLE {quote(role.name)} WITH REPLICATION;",)
-        return [Finding("PG-04", Severity.ERROR, subject, "it may not replicate", mend, "dba")]
+        findings.append(Finding("PG-04", Severity.ERROR, subject, "it may not replicate", mend, "dba"))
     more = {"CREATEROLE": role.makes_roles, "CREATEDB": role.makes_databases}
     held = [attribute for attribute, has in more.items() if has]
     if held:
         mend = (f"ALTER ROLE {quote(role.name)} WITH {' '.join(f'NO{attribute}' for attribute in held)};",)
         what = f"it has {' and '.join(held)}; LOGIN and REPLICATION are enough"
-        return [Finding("PG-04", Severity.WARNING, subject, what, mend, "dba")]
-    return [ok("PG-04", subject, "LOGIN and REPLICATION, no superuser")]
+        findings.append(Finding("PG-04", Severity.WARNING, subject, what, mend, "dba"))
+    return findings or [ok("PG-04", subject, "LOGIN and REPLICATION, no superuser")]
 
 
 def _free(check: str, name: str, server: Server, most: int, used: int, *, needed: bool) -> list[Finding]:

@@ -61,7 +61,7 @@ def _bound(wal: Wal) -> list[Finding]:
         f"ALTER SYSTEM SET {subject} = '{wished}GB';  -- {_WISHED_HOURS:.0f} hours; less than what is free on the disk",
         "SELECT pg_reload_conf();",
     )
-    what += "; a longer one costs the slot, and the connector must be attached anew"
+    what += "; a longer one costs the slot, and the tables must be read anew"
     return [Finding("PG-09", Severity.WARNING, subject, what, mend, "dba")]
 
 
