@@ -43,7 +43,8 @@ def _holder(holder: Holder, *, exists: bool) -> Finding:
         what = f"an open transaction that has written ({named}): {harm}; its age is hidden without pg_read_all_stats"
     else:
         what = f"a transaction that has written is open for {_age(holder.age)} ({named}): {harm}"
-    if holder.age is not None and holder.age < _OLD_SECONDS:
+    young = holder.age is not None and holder.age < _OLD_SECONDS
+    if young or not holder.role:  # autovacuum has no role, and ends by itself
         return Finding("PG-33", Severity.NOTE, subject, what)
     asked = f"SELECT xact_start, state, query FROM pg_stat_activity WHERE pid = {holder.pid};"  # noqa: S608 - a number
     mend = (asked, f"SELECT pg_terminate_backend({holder.pid});  -- if it was forgotten: its work is rolled back")

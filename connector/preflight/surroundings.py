@@ -76,6 +76,8 @@ class Look:
 class Holder:
     """An open transaction that has written (`pid`), or a prepared one (no pid; `name` is its identifier).
 
+    `role` is empty for a process of the server's own (autovacuum).
+
     `age`: seconds, None where the role may not see it.
     """
 

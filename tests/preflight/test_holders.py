@@ -110,6 +110,8 @@ def test_an_old_one_is_warned_of_by_age() -> None:
     words = ("for 29 s", "for 31 s", "for 10 min", "for 3 hours")
     assert all(word in one.what for word, one in zip(words, told.values(), strict=True))
     assert "SELECT pg_terminate_backend(7);" in told[31.0].mend[1]
+    autovacuum = replace(around, holders=(replace(holder, role="", age=None),))
+    assert check_holders(autovacuum, "x", exists=False)[0].severity is Severity.NOTE
 
 
 def test_a_prepared_transaction_is_told_and_ended() -> None:

@@ -124,7 +124,7 @@ def test_other_encodings_are_converted(encoding: str, says: str) -> None:
 
 
 def test_the_mends_in_their_order_are_enough() -> None:
-    """A database with faults of every part: what the findings say, run once from the first to the last, mends it all."""
+    """A database with faults of every part: what the findings say, run once from first to last, mends it all."""
     with server_with({"wal_level": "replica", "max_replication_slots": "1"}) as attached:
         attached.by_dba("SELECT pg_create_physical_replication_slot('neighbour')")
         attached.by_owner(
