@@ -120,8 +120,10 @@ def _keep_size(server: Server) -> Finding:
         mend = ("-- watch the disk of pg_wal; an upgrade to 13 or later gives the bound",)
         return Finding("PG-07", Severity.WARNING, subject, what, mend, "dba")
     if server.keep_size != "-1":
-        others = f", nor can {', '.join(server.other_slots)}" if server.other_slots else ""
-        return ok("PG-07", subject, f"{server.keep_size}: our slot cannot fill the disk while we are away{others}")
+        others = (
+            f"; the bound holds for these slots, too: {', '.join(server.other_slots)}" if server.other_slots else ""
+        )
+        return ok("PG-07", subject, f"{server.keep_size}, and no more, is kept for our slot while we are away{others}")
     others = f"; the bound would hold for these slots, too: {', '.join(server.other_slots)}"
     what = "not bounded: a slot that waits could fill the disk" + (others if server.other_slots else "")
     mend = (

@@ -55,14 +55,14 @@ def _bound(wal: Wal) -> list[Finding]:
         return []
     hours, what = lasting(subject, wal.bound, wal)
     if hours >= _ENOUGH_HOURS:
-        return [ok("PG-09", subject, what)]
+        return [ok("PG-09", "WAL", what)]
     wished = max(ceil(_rate(wal)[0] * _WISHED_HOURS * _HOUR / _GIB), 1)
     mend = (
         f"ALTER SYSTEM SET {subject} = '{wished}GB';  -- {_WISHED_HOURS:.0f} hours; less than what is free on the disk",
         "SELECT pg_reload_conf();",
     )
     what += "; a longer one costs the slot, and the tables must be read anew"
-    return [Finding("PG-09", Severity.WARNING, subject, what, mend, "dba")]
+    return [Finding("PG-09", Severity.WARNING, "WAL", what, mend, "dba")]
 
 
 def _retained(wal: Wal, slot: str) -> list[Finding]:
@@ -97,7 +97,7 @@ def check_disk(wal: Wal) -> Finding:
     if wal.size is not None:
         what += f"; pg_wal has {_bytes(wal.size)} now"
     if wal.bound is not None:
-        what += f", and may grow by {_bytes(wal.bound)}"
+        what += f"; while we are away it may grow by {_bytes(wal.bound)}"
     mend: tuple[str, ...] = (f"df -h {directory}/pg_wal  -- on the database's host",)
     if wal.directory is None:
         mend = ("SHOW data_directory;", *mend)
