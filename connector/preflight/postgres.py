@@ -28,7 +28,7 @@ from connector.finding import Finding, Severity, ok
 from connector.preflight.hba import check_hba, read_hba
 from connector.preflight.holders import check_holders
 from connector.preflight.path import answer, check_pooler, check_replication, check_zone, session_zone
-from connector.preflight.surroundings import look, surroundings
+from connector.preflight.surroundings import look, spare, surroundings
 from connector.preflight.updates import check_updates, published_tables
 from connector.preflight.wal import check_disk, check_wal
 from connector.settings import Settings
@@ -64,6 +64,7 @@ def _report(settings: Settings, selection: Selection, watch: float) -> SourceRep
         if connection.info.server_version < _OLDEST:
             found = survey_over(connection, connection.info.user, settings, selection)
             return SourceReport([_connected(found), *check_ability(found)], {})
+        spare(connection)
         before, began = look(connection), time.monotonic()
         pooler = check_pooler(answer(connection))
         found = survey_over(connection, connection.info.user, settings, selection)

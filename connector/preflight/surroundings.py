@@ -14,6 +14,9 @@ from psycopg.rows import dict_row
 
 from connector.source.connection import command_error
 
+# Compiling our questions would cost the server more than answering them: a second each, for a few rows (11 and later).
+_NO_JIT = "SELECT set_config('jit', 'off', false)"
+
 # One look: the server's clock, the WAL position as a number of bytes, and who has written something in a transaction
 # that is open (of any database: a slot's creation waits for all of them). Everybody may see pid and transaction id.
 _LOOK = """
@@ -116,6 +119,12 @@ class Surroundings:
     holders: tuple[Holder, ...]
     sees_all: bool
     wal: Wal
+
+
+def spare(connection: psycopg.Connection) -> None:
+    """Spare the server on this connection. SourceError when it does not answer (in time)."""
+    if connection.info.server_version >= 110000:
+        _ask(connection, _NO_JIT)
 
 
 def look(connection: psycopg.Connection) -> Look:
