@@ -7,10 +7,14 @@ from enum import Enum
 
 
 class Severity(Enum):
-    """OK and NOTE are for information; a WARNING should be mended; an ERROR stands in the way."""
+    """OK and NOTE are for information; a WARNING should be mended; an ERROR stands in the way.
+
+    UNKNOWN is what SQL does not show to us: its mend is the command with which a person looks.
+    """
 
     OK = "ok"
     NOTE = "note"
+    UNKNOWN = "unknown"
     WARNING = "warning"
     ERROR = "error"
 

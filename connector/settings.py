@@ -68,6 +68,9 @@ class SourceSettings(Section):
     dsn: SecretStr = Field(description="libpq connection string or URI of the runtime role")
     slot: str | None = Field(default=None, pattern=r"^[a-z0-9_]{1,63}$", description="default: emc_cdc_<name>")
     publication: str | None = Field(default=None, description="default: emc_cdc_<name>")
+    publish_columns: Literal["all", "mapped"] = Field(
+        default="all", description="mapped: column lists (PostgreSQL 15+); they block migrations of listed columns"
+    )
     data: Path = Field(default=Path("data/capture"), description="directory of the keyed index")
     statement_timeout: Seconds = Field(default=30.0, description="on everything asked of the database but COPY")
     lock_timeout: Seconds = Field(default=2.0, description="on everything asked of the database")

@@ -4,7 +4,7 @@
 |---|---|
 | PG-20 | the publication is there, and its tables' owner may make one |
 | PG-21 | it publishes insert, update, delete and truncate |
-| PG-22 | it has every table of the mapping, whole: no row filter, no column list |
+| PG-22 | it has every table of the mapping, whole: no row filter, no column list that lacks one or was not asked for |
 | PG-23 | it has no other table |
 | PG-24 | partitioned tables are published as one (publish_via_partition_root) |
 | PG-30 | the slot is absent, or ours and of use |
@@ -15,8 +15,9 @@ several findings say together is run as well: where one needs the list to be set
 
 from __future__ import annotations
 
+from connector.catalog.columns import check_columns, column_list, entry_of, set_tables
 from connector.catalog.identifier import literal, qualified, quote
-from connector.catalog.survey import Publication, Published, Slot, Survey
+from connector.catalog.survey import Publication, Published, Slot, Survey, Table
 from connector.catalog.tables import name_of
 from connector.finding import Finding, Severity, ok
 
@@ -29,19 +30,20 @@ INVALIDATED = {
 
 
 def check_publication(found: Survey) -> list[Finding]:
-    """PG-20 to PG-24."""
+    """PG-20 to PG-24, and what `columns` says of the columns (PG-25, PG-27)."""
     publication = found.publication
     if publication is None:
         return [*_may_publish(found), _absent(found)]
     findings = [*_kinds(found, publication), *_missing(found, publication), *_more(found, publication)]
     findings += _partitions(found, publication)
     subject = f"publication {found.publication_name}"
-    return findings or [ok("PG-20", subject, f"{len(found.tables)} tables, all of each")]
+    fine = ok("PG-20", subject, f"{len(found.tables)} tables, and no row of theirs is kept back")
+    return [*(findings or [fine]), *check_columns(found, alterer(found))]
 
 
 def create_publication(found: Survey) -> str:
     """The statement that makes it, for the tables that are there."""
-    tables = ", ".join(name_of(table) for table in found.present)
+    tables = ", ".join(entry_of(table, found) for table in found.present)
     root = " WITH (publish_via_partition_root = true)" if found.server.major >= 13 else ""
     return f"CREATE PUBLICATION {quote(found.publication_name)} FOR TABLE {tables}{root};"
 
@@ -96,12 +98,6 @@ def _kinds(found: Survey, publication: Publication) -> list[Finding]:
     return [Finding("PG-21", Severity.ERROR, _subject(found), what, mend, alterer(found))]
 
 
-def _whole(found: Survey) -> str:
-    """Exactly the mapping's tables, without filters and column lists."""
-    tables = ", ".join(name_of(table) for table in found.present)
-    return f"ALTER PUBLICATION {quote(found.publication_name)} SET TABLE {tables};"
-
-
 def _missing(found: Survey, publication: Publication) -> list[Finding]:
     if publication.all_tables:
         return []
@@ -113,45 +109,58 @@ def _missing(found: Survey, publication: Publication) -> list[Finding]:
         entry = entries.get((schema, name))
         if entry is None:
             if schema not in publication.schemas:
-                absent.append(name_of(table))
+                absent.append(table)
             continue
         full_name = table.selection.full_name
         if entry.filtered:
             what = f"a row filter keeps rows of {full_name} back"
             findings.append(_entry("PG-22", Severity.ERROR, found, what))
         if entry.columns is not None:
-            findings.append(_column_list(found, full_name, table.wanted, entry.columns))
+            findings += _column_list(found, table, entry.columns)
     if absent:
-        what, mend = f"it lacks {', '.join(absent)}", f"ALTER PUBLICATION {quote(found.publication_name)} ADD TABLE"
-        sql = (_whole(found),) if _reset(found, publication) else (f"{mend} {', '.join(absent)};",)
+        what = f"it lacks {', '.join(map(name_of, absent))}"
+        added = ", ".join(entry_of(table, found) for table in absent)
+        mend = f"ALTER PUBLICATION {quote(found.publication_name)} ADD TABLE {added};"
+        sql = (set_tables(found),) if _reset(found, publication) else (mend,)
         findings.append(Finding("PG-22", Severity.ERROR, _subject(found), what, sql, alterer(found)))
     return findings
 
 
 def _reset(found: Survey, publication: Publication) -> bool:
     """Whether an entry is to be replaced, which only setting the whole list does."""
-    wanted = {(table.selection.schema, table.selection.name) for table in found.present}
+    wanted = {(table.selection.schema, table.selection.name): column_list(table, found) for table in found.present}
     return any(
-        entry.filtered or entry.columns is not None
+        entry.filtered or entry.columns != wanted[entry.schema, entry.name]
         for entry in publication.tables
         if (entry.schema, entry.name) in wanted
     )
 
 
-def _column_list(found: Survey, table: str, wanted: tuple[str, ...], published: list[str]) -> Finding:
-    lacking = [column for column in wanted if column not in published]
+def _column_list(found: Survey, table: Table, published: list[str]) -> list[Finding]:
+    """What is wrong with a list; of one that is asked for, only what it lacks."""
+    name = table.selection.full_name
+    if table.identity == "f":
+        what = (
+            f"its column list of {name}, whose REPLICA IDENTITY is FULL: the application's UPDATE and DELETE fail now"
+        )
+        return [_entry("PG-22", Severity.ERROR, found, what)]
+    lacking = [column for column in table.wanted if column not in published]
     if lacking:
-        what = f"its column list of {table} leaves out {', '.join(lacking)}"
-        return _entry("PG-22", Severity.ERROR, found, what)
+        what = f"its column list of {name} leaves out {', '.join(lacking)}"
+        if set(table.key).intersection(lacking):
+            what += ": without the whole key in it, the application's UPDATE and DELETE fail now"
+        return [_entry("PG-22", Severity.ERROR, found, what)]
+    if found.mapped_only:
+        return []
     what = (
-        f"its column list of {table} stands in the way of the application's migrations: DROP COLUMN and ALTER TYPE of"
+        f"its column list of {name} stands in the way of the application's migrations: DROP COLUMN and ALTER TYPE of"
         f" {', '.join(published)} fail, and every UPDATE after REPLICA IDENTITY FULL or a wider key"
     )
-    return _entry("PG-22", Severity.WARNING, found, what)
+    return [_entry("PG-22", Severity.WARNING, found, what)]
 
 
 def _entry(check: str, severity: Severity, found: Survey, what: str) -> Finding:
-    return Finding(check, severity, _subject(found), what, (_whole(found),), alterer(found))
+    return Finding(check, severity, _subject(found), what, (set_tables(found),), alterer(found))
 
 
 def _more(found: Survey, publication: Publication) -> list[Finding]:
@@ -180,7 +189,7 @@ def _more(found: Survey, publication: Publication) -> list[Finding]:
         what += f"; the application's UPDATE fails now on {_names(broken)}"
     tables = ", ".join(qualified(entry.schema, entry.name) for entry in more)
     drop = f"ALTER PUBLICATION {quote(found.publication_name)} DROP TABLE {tables};"
-    mend = (_whole(found),) if _reset(found, publication) else (drop,)
+    mend = (set_tables(found),) if _reset(found, publication) else (drop,)
     severity = Severity.ERROR if broken else Severity.WARNING
     return [Finding("PG-23", severity, _subject(found), what, mend, alterer(found))]
 
@@ -212,7 +221,7 @@ def check_slot(found: Survey) -> Finding:
         of = "a physical slot" if slot.plugin is None else f"of {slot.plugin} on database {slot.database}"
         mend = ("source.slot: another name, for this slot is somebody else's",)
         return Finding("PG-30", Severity.ERROR, subject, f"it is {of}", mend, "operator")
-    drop = f"SELECT pg_drop_replication_slot({literal(found.slot_name)});  -- and attach anew: see the runbook"
+    drop = f"SELECT pg_drop_replication_slot({literal(found.slot_name)});  -- and go on as the runbook says"
     if slot.invalidation is not None:
         reason = INVALIDATED.get(slot.invalidation, slot.invalidation)
         return Finding("PG-30", Severity.ERROR, subject, f"it is of no use any more: {reason}", (drop,), "operator")

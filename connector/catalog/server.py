@@ -5,8 +5,8 @@
 | PG-02 | version that is known, no standby that cannot decode |
 | PG-03 | wal_level = logical, also after the next restart |
 | PG-04 | the role may replicate, and no more than that |
-| PG-05 | a replication slot is free |
-| PG-06 | a WAL sender is free |
+| PG-05 | a replication slot is free, also after the next restart |
+| PG-06 | a WAL sender is free, also after the next restart |
 | PG-07 | the WAL that slots hold back is bounded |
 | PG-08 | text can be converted to UTF-8 |
 """
@@ -34,8 +34,8 @@ def check_server(found: Survey) -> list[Finding]:
     active = found.slot is not None and found.slot.active_pid is not None
     return [
         *check_ability(found),
-        _free("PG-05", "max_replication_slots", server.slots, server.slots_used, needed=found.slot is None),
-        _free("PG-06", "max_wal_senders", server.senders, server.senders_used, needed=not active),
+        *_free("PG-05", "max_replication_slots", server, server.slots, server.slots_used, needed=found.slot is None),
+        *_free("PG-06", "max_wal_senders", server, server.senders, server.senders_used, needed=not active),
         _keep_size(server),
         _encoding(server),
     ]
@@ -57,7 +57,7 @@ def _version(server: Server) -> Finding:
 
 def _wal_level(server: Server) -> Finding:
     subject, set_logical = "wal_level", "ALTER SYSTEM SET wal_level = 'logical';"
-    match server.wal_level == "logical", server.wal_level_pending:
+    match server.wal_level == "logical", subject in server.pending:
         case True, False:
             return ok("PG-03", subject, "logical")
         case True, True:
@@ -84,19 +84,32 @@ def _role(role: RuntimeRole) -> list[Finding]:
         )
         what = "it is a superuser; LOGIN and REPLICATION are enough"
         return [Finding("PG-04", Severity.WARNING, subject, what, mend, "dba")]
+    findings = []
     if not role.replication:
         mend = (f"ALTER ROLE {quote(role.name)} WITH REPLICATION;",)
-        return [Finding("PG-04", Severity.ERROR, subject, "it may not replicate", mend, "dba")]
-    return [ok("PG-04", subject, "LOGIN and REPLICATION, no superuser")]
+        findings.append(Finding("PG-04", Severity.ERROR, subject, "it may not replicate", mend, "dba"))
+    more = {"CREATEROLE": role.makes_roles, "CREATEDB": role.makes_databases}
+    held = [attribute for attribute, has in more.items() if has]
+    if held:
+        mend = (f"ALTER ROLE {quote(role.name)} WITH {' '.join(f'NO{attribute}' for attribute in held)};",)
+        what = f"it has {' and '.join(held)}; LOGIN and REPLICATION are enough"
+        findings.append(Finding("PG-04", Severity.WARNING, subject, what, mend, "dba"))
+    return findings or [ok("PG-04", subject, "LOGIN and REPLICATION, no superuser")]
 
 
-def _free(check: str, name: str, most: int, used: int, *, needed: bool) -> Finding:
-    if used < most:
-        return ok(check, name, f"{most - used} of {most} free")
-    if not needed:
-        return ok(check, name, f"all {most} in use, one of them by this connector")
-    mend = (f"ALTER SYSTEM SET {name} = {most + 5};", RESTART)
-    return Finding(check, Severity.ERROR, name, f"all {most} are in use", mend, "dba")
+def _free(check: str, name: str, server: Server, most: int, used: int, *, needed: bool) -> list[Finding]:
+    if used >= most and needed:
+        mend: tuple[str, ...] = (f"ALTER SYSTEM SET {name} = {most + 5};", RESTART)
+        what = f"all {most} are in use"
+        if name in server.pending:
+            what, mend = f"{what}; another number is set and waits for the restart", (RESTART,)
+        return [Finding(check, Severity.ERROR, name, what, mend, "dba")]
+    if name in server.pending:
+        what = f"it will be another number than {most} after the next restart of PostgreSQL"
+        mend = (f"ALTER SYSTEM SET {name} = {most};  -- unless the new number is greater", _RELOAD)
+        return [Finding(check, Severity.WARNING, name, what, mend, "dba")]
+    free = f"{most - used} of {most} free" if used < most else f"all {most} in use, one of them by this connector"
+    return [ok(check, name, free)]
 
 
 def _keep_size(server: Server) -> Finding:
@@ -107,7 +120,10 @@ def _keep_size(server: Server) -> Finding:
         mend = ("-- watch the disk of pg_wal; an upgrade to 13 or later gives the bound",)
         return Finding("PG-07", Severity.WARNING, subject, what, mend, "dba")
     if server.keep_size != "-1":
-        return ok("PG-07", subject, f"{server.keep_size}: a slot that waits cannot fill the disk")
+        others = (
+            f"; the bound holds for these slots, too: {', '.join(server.other_slots)}" if server.other_slots else ""
+        )
+        return ok("PG-07", subject, f"{server.keep_size}, and no more, is kept for our slot while we are away{others}")
     others = f"; the bound would hold for these slots, too: {', '.join(server.other_slots)}"
     what = "not bounded: a slot that waits could fill the disk" + (others if server.other_slots else "")
     mend = (
@@ -120,7 +136,8 @@ def _keep_size(server: Server) -> Finding:
 def _encoding(server: Server) -> Finding:
     subject = f"database {server.database}"
     if server.encoding != "SQL_ASCII":
-        return ok("PG-08", subject, f"encoding {server.encoding}")
+        converted = "" if server.encoding == "UTF8" else ": PostgreSQL converts it to UTF-8 for us"
+        return ok("PG-08", subject, f"encoding {server.encoding}{converted}")
     what = "its encoding is SQL_ASCII: PostgreSQL converts nothing, and text that is not UTF-8 would stop the capture"
     mend = ("-- see that the application writes UTF-8, or move the data into a database WITH (ENCODING 'UTF8')",)
     return Finding("PG-08", Severity.WARNING, subject, what, mend, "dba")

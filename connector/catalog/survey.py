@@ -15,14 +15,15 @@ from psycopg.rows import dict_row
 
 from connector.change.selection import Selection, TableSelection
 
-# Server and database; the pending wal_level shows only after a reload of the configuration.
+# Server and database; a setting that waits for a restart shows only after a reload of the configuration.
 _SERVER = """
 SELECT current_setting('server_version_num')::int AS version,
        current_database() AS database,
        current_setting('server_encoding') AS encoding,
        pg_is_in_recovery() AS standby,
        current_setting('wal_level') AS wal_level,
-       coalesce((SELECT pending_restart FROM pg_settings WHERE name = 'wal_level'), false) AS wal_level_pending,
+       ARRAY(SELECT name FROM pg_settings WHERE pending_restart
+              AND name IN ('wal_level', 'max_replication_slots', 'max_wal_senders') ORDER BY 1) AS pending,
        current_setting('max_replication_slots')::int AS slots,
        (SELECT count(*)::int FROM pg_replication_slots) AS slots_used,
        current_setting('max_wal_senders')::int AS senders,
@@ -32,7 +33,10 @@ SELECT current_setting('server_version_num')::int AS version,
 """
 
 # The runtime role; no row when there is none of that name.
-_ROLE = "SELECT oid::bigint, rolsuper, rolreplication, rolbypassrls, rolcanlogin FROM pg_roles WHERE rolname = %(role)s"
+_ROLE = """
+SELECT oid::bigint, rolsuper, rolreplication, rolbypassrls, rolcanlogin, rolcreaterole, rolcreatedb
+  FROM pg_roles WHERE rolname = %(role)s
+"""
 
 # One relation of the mapping, whatever kind it is. A role without the right (or a role that is not there: NULL) gets
 # false. Row level security as the server decides it for a reader: not for bypassers, nor for owners unless forced.
@@ -47,7 +51,10 @@ SELECT c.oid::bigint AS oid, c.reltuples::bigint AS estimate,
                   AND x.privilege_type = 'CREATE') AS owner_was_granted_create,
        c.relrowsecurity AND NOT %(sees_all)s
            AND (c.relforcerowsecurity OR NOT coalesce(pg_has_role(%(role)s::oid, c.relowner, 'USAGE'), false))
-           AS thinned
+           AS thinned,
+       ARRAY(SELECT p FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) AS p
+              WHERE has_table_privilege(%(role)s::oid, c.oid, p)) AS privileges,
+       ARRAY(SELECT x.privilege_type FROM aclexplode(c.relacl) x WHERE x.grantee = %(role)s::oid) AS granted
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = %(schema)s AND c.relname = %(table)s AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 """
@@ -82,7 +89,8 @@ WITH RECURSIVE heirs(oid) AS (
     SELECT inhrelid FROM pg_inherits WHERE inhparent = %(oid)s
     UNION ALL
     SELECT i.inhrelid FROM pg_inherits i JOIN heirs h ON i.inhparent = h.oid)
-SELECT n.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind, {identified} AS identified
+SELECT n.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind, c.relreplident::text AS identity,
+       {identified} AS identified
   FROM heirs h JOIN pg_class c ON c.oid = h.oid JOIN pg_namespace n ON n.oid = c.relnamespace
  ORDER BY 1, 2
 """
@@ -149,14 +157,17 @@ SELECT plugin::text, database::text, active_pid, {wal_status} AS wal_status, {in
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """The server. `keep_size`: max_slot_wal_keep_size as SHOW prints it, None before 13."""
+    """The server. `keep_size`: max_slot_wal_keep_size as SHOW prints it, None before 13.
+
+    `pending`: settings of ours that a restart will change, to what is not shown.
+    """
 
     version: int
     database: str
     encoding: str
     standby: bool
     wal_level: str
-    wal_level_pending: bool
+    pending: list[str]
     slots: int
     slots_used: int
     senders: int
@@ -198,6 +209,8 @@ class RuntimeRole:
     replication: bool = False
     login: bool = False
     bypasses_rls: bool = False
+    makes_roles: bool = False
+    makes_databases: bool = False
     columns: tuple[GrantedColumns, ...] = ()
     schemas: tuple[GrantedSchema, ...] = ()
 
@@ -231,6 +244,7 @@ class Heir:
     schema: str
     name: str
     kind: str
+    identity: str
     identified: bool
 
 
@@ -238,7 +252,8 @@ class Heir:
 class Table:
     """A relation that the mapping names. `kind` and `persistence`, `identity`: letters of pg_class.
 
-    `estimate`: the planner's row count, -1 (0 before PostgreSQL 14) when unknown.
+    `estimate`: the planner's row count, -1 (0 before PostgreSQL 14) when unknown. `privileges`: what the role may do
+    with the whole table, from wherever; `granted`: what was granted to itself.
     """
 
     selection: TableSelection
@@ -253,6 +268,8 @@ class Table:
     owner_may_publish: bool
     owner_was_granted_create: bool
     thinned: bool
+    privileges: list[str]
+    granted: list[str]
     columns: tuple[Column, ...]
     indexes: tuple[Index, ...]
     heirs: tuple[Heir, ...]
@@ -317,7 +334,10 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """Everything; `publication` and `slot` are None when they are not there."""
+    """Everything; `publication` and `slot` are None when they are not there.
+
+    `mapped_only`: the publication is to list mapped columns only (the operator's wish, `source.publish_columns`).
+    """
 
     server: Server
     role: RuntimeRole
@@ -326,13 +346,22 @@ class Survey:
     publication: Publication | None
     slot_name: str
     slot: Slot | None
+    mapped_only: bool = False
 
     @property
     def present(self) -> tuple[Table, ...]:
         return tuple(table for table in self.tables if isinstance(table, Table))
 
 
-def survey(connection: psycopg.Connection, role: str, selection: Selection, publication: str, slot: str) -> Survey:
+def survey(
+    connection: psycopg.Connection,
+    role: str,
+    selection: Selection,
+    publication: str,
+    slot: str,
+    *,
+    mapped_only: bool = False,
+) -> Survey:
     """Read it all. psycopg.Error when a question is not answered (in time).
 
     Of a server that is older than publications, only the server itself.
@@ -352,6 +381,7 @@ def survey(connection: psycopg.Connection, role: str, selection: Selection, publ
         _publication(cursor, publication, server.version),
         slot,
         _slot(cursor, slot, server.version),
+        mapped_only,
     )
 
 
@@ -367,6 +397,8 @@ def _role(cursor: psycopg.Cursor[dict[str, Any]], name: str) -> tuple[int | None
         found["rolreplication"],
         found["rolcanlogin"],
         found["rolbypassrls"],
+        found["rolcreaterole"],
+        found["rolcreatedb"],
         tuple(GrantedColumns(**row) for row in cursor.execute(_GRANTED_COLUMNS, granted).fetchall()),
         tuple(GrantedSchema(**row) for row in cursor.execute(_GRANTED_SCHEMAS, granted).fetchall()),
     )

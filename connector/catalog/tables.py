@@ -78,7 +78,7 @@ def _table(table: Table, found: Survey) -> list[Finding]:
         mend = (f"ALTER ROLE {role} BYPASSRLS;  -- it can still read the granted columns only",)
         what = "row level security would hide rows from the snapshot, though not from the stream"
         findings.append(Finding("PG-12", Severity.ERROR, subject, what, mend, "dba"))
-    findings += _identity(table)
+    findings += _identity(table, found)
     findings += _heirs(table)
     findings += _columns(table, found)
     findings += _privileges(table, found.role.name)
@@ -106,7 +106,7 @@ def schema_granter(table: Table) -> str:
     return "owner" if table.schema_owner in (table.owner, "pg_database_owner") else "dba"
 
 
-def _identity(table: Table) -> list[Finding]:
+def _identity(table: Table, found: Survey) -> list[Finding]:
     subject, selection = table.selection.full_name, table.selection
     primary = next((index for index in table.indexes if index.is_primary), None)
     identity = next((index for index in table.indexes if index.is_identity), None)
@@ -119,6 +119,12 @@ def _identity(table: Table) -> list[Finding]:
             identified = primary is not None
         case _:
             identified = False
+    if identified and _uncovered(table, found):
+        what = (
+            "REPLICA IDENTITY FULL and generated columns that are not published: once published, the application's"
+            " UPDATE and DELETE would fail"
+        )
+        return [Finding("PG-13", Severity.ERROR, subject, what, (_by_key(table),), "owner")]
     if not identified:
         what = "no usable replica identity: once published, the application's UPDATE and DELETE would fail"
         if table.identity == "f":
@@ -138,10 +144,22 @@ def _identity(table: Table) -> list[Finding]:
     return []
 
 
+def _uncovered(table: Table, found: Survey) -> bool:
+    """FULL takes in every column, and PostgreSQL 18 wants the whole identity published; virtual ones never are."""
+    if found.server.major < 18 or table.identity != "f":
+        return False
+    stored = found.publication is not None and found.publication.generated == "s"
+    return any(column.generated == "v" or (column.generated == "s" and not stored) for column in table.columns)
+
+
+def _by_key(table: Table) -> str:
+    return f"ALTER TABLE {name_of(table)} REPLICA IDENTITY DEFAULT;"
+
+
 def _identity_mend(table: Table, primary: Index | None) -> tuple[str, ...]:
     name = name_of(table)
     if primary is not None and primary.fit:
-        return (f"ALTER TABLE {name} REPLICA IDENTITY DEFAULT;",)
+        return (_by_key(table),)
     if primary is not None and table.kind == "r":
         index = quote(f"{table.selection.name}_emc_cdc")
         return (
@@ -193,7 +211,12 @@ def _columns(table: Table, found: Survey) -> list[Finding]:
             what = f"there is no such column{link}"
             mend = (_nearest(name, present),)
             findings.append(Finding("PG-14", Severity.ERROR, f"{subject}.{name}", what, mend, "operator"))
-    unsent = [name for name in table.wanted if name in present and _unsent(present[name].generated, found)]
+    listed_too = _listed(table, found)
+    unsent = [
+        name
+        for name in table.wanted
+        if name in present and name not in listed_too and _unsent(present[name].generated, found)
+    ]
     if unsent:
         what = f"generated columns are not in the replication stream: {', '.join(unsent)}"
         stored = all(present[name].generated == "s" for name in unsent)
@@ -206,6 +229,14 @@ def _columns(table: Table, found: Survey) -> list[Finding]:
             mend = ("mapping: use the columns that they are computed from",)
             findings.append(Finding("PG-14", Severity.ERROR, subject, what, mend, "operator"))
     return findings
+
+
+def _listed(table: Table, found: Survey) -> list[str]:
+    """The publication's column list; a stored generated column in it is sent (18 and later)."""
+    entries = found.publication.tables if found.publication is not None else ()
+    selection = table.selection
+    own = (entry.columns for entry in entries if (entry.schema, entry.name) == (selection.schema, selection.name))
+    return next(own, None) or []
 
 
 def _unsent(generated: str, found: Survey) -> bool:

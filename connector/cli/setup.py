@@ -24,7 +24,8 @@ from connector.settings import Settings
 from connector.source.connection import ask, command_error, connect_error
 
 # An owner's statement waits this long for a lock, so that it never queues up the application behind itself.
-_OPTIONS = "-c lock_timeout=2s -c statement_timeout=30s"
+_LOCK_TIMEOUT = "2s"
+_OPTIONS = f"-c lock_timeout={_LOCK_TIMEOUT} -c statement_timeout=30s"
 
 
 def setup(
@@ -96,12 +97,24 @@ def _as_runtime_role(settings: Settings, selection: Selection) -> Survey:
 
 def _owner(dsn: str) -> psycopg.Connection:
     try:
-        return psycopg.connect(dsn, application_name="emc-cdc setup", options=_OPTIONS, connect_timeout=10)
+        connection = psycopg.connect(dsn, application_name="emc-cdc setup", options=_OPTIONS, connect_timeout=10)
+        (timeout,) = connection.execute("SELECT current_setting('lock_timeout')").fetchall()[0]
+        connection.rollback()
     except psycopg.Error as error:
         refused = connect_error(str(error), error.sqlstate)
         raise SourceError(
             refused.operation, "--owner-dsn", refused.cause, refused.mend.replace("source.dsn", "--owner-dsn")
         ) from None
+    if timeout != _LOCK_TIMEOUT:
+        connection.close()
+        raise SourceError(
+            "connect to PostgreSQL",
+            "--owner-dsn",
+            "a connection pooler (such as PgBouncer) answers, and drops the lock timeout that keeps the application"
+            " from waiting for us",
+            "write the host and port of PostgreSQL itself into --owner-dsn, not those of the pooler",
+        )
+    return connection
 
 
 def _apply(connection: psycopg.Connection, statements: list[Statement]) -> None:

@@ -77,12 +77,19 @@ def _publication(found: Survey) -> list[Statement]:
     if found.publication is None:
         return [Statement(create_publication(found), publisher(found), owner, why)]
     # Several faults may be mended by one statement, which is then run once.
-    wrong = {finding.mend: finding for finding in check_publication(found) if finding.severity is Severity.ERROR}
+    wrong = {finding.mend: finding for finding in check_publication(found) if _ours_to_mend(finding)}
     return [
         Statement(sql, finding.who, found.publication.owner if finding.who == "owner" else "", finding.what)
         for finding in wrong.values()
         for sql in finding.mend
     ]
+
+
+def _ours_to_mend(finding: Finding) -> bool:
+    """What stands in the way, and column lists that the settings ask for."""
+    return finding.severity is Severity.ERROR or (
+        finding.check == "PG-25" and finding.severity is Severity.WARNING and finding.who != "operator"
+    )
 
 
 def _grants(found: Survey) -> list[Statement]:

@@ -64,11 +64,17 @@ class CatalogTable:
 
 
 def survey_source(
-    connection: psycopg.Connection, role: str, selection: Selection, publication: str, slot: str
+    connection: psycopg.Connection,
+    role: str,
+    selection: Selection,
+    publication: str,
+    slot: str,
+    *,
+    mapped_only: bool = False,
 ) -> Survey:
     """The facts about `role`, read over any connection. SourceError when they cannot be read."""
     try:
-        return survey(connection, role, selection, publication, slot)
+        return survey(connection, role, selection, publication, slot, mapped_only=mapped_only)
     except psycopg.Error as error:
         raise command_error(
             "read the catalog", "source.dsn", error, "run it again; a migration may be holding locks"

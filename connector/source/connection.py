@@ -37,6 +37,17 @@ def ask(settings: SourceSettings, *, application: str = "emc-cdc") -> psycopg.Co
         raise connect_error(str(error), error.sqlstate) from None
 
 
+def untouched(settings: SourceSettings, *, application: str) -> psycopg.Connection:
+    """An ordinary connection on which nothing is set, as an application's begins: to see what the server sets."""
+    parameters = _parameters(settings, "", application)
+    if not parameters["options"]:
+        del parameters["options"]
+    try:
+        return psycopg.connect(autocommit=True, **parameters)  # type: ignore[arg-type]
+    except psycopg.Error as error:
+        raise connect_error(str(error), error.sqlstate) from None
+
+
 def replicate(settings: SourceSettings, server_version: int) -> pq.abc.PGconn:
     """A replication connection to the database, in psycopg's lowest form (PostgreSQL section 55.4).
 
@@ -83,6 +94,13 @@ def connect_error(message: str, sqlstate: str | None, role: str = "<role>") -> S
             subject,
             "it is not a connection string",
             "write `host=… port=5432 dbname=… user=… password=${env:NAME}` or postgresql://user@host:5432/database",
+        )
+    if "unsupported startup parameter" in lowered:
+        return SourceError(
+            operation,
+            subject,
+            f"a connection pooler (such as PgBouncer) answers, which cannot pass replication on: {cause}",
+            "write the host and port of PostgreSQL itself into source.dsn, not those of the pooler",
         )
     if "permission denied to start wal sender" in lowered or "must be superuser or replication role" in lowered:
         quoted = role if role == "<role>" else sql.Identifier(role).as_string(None)

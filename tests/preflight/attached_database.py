@@ -41,6 +41,7 @@ class Attached:
     role: str = "emc_cdc"
     owner: str = "owner"
     slot: str | None = None
+    publish_columns: str = "all"
 
     @property
     def version(self) -> int:
@@ -50,9 +51,8 @@ class Attached:
     def settings(self) -> Settings:
         dsn = self.server.dsn(self.role, self.database)
         slot = self.slot or f"emc_cdc_{self.database}"
-        return Settings.model_validate(
-            {"name": self.database.replace("_", "-"), "source": {"dsn": dsn, "slot": slot, "publication": "emc cdc"}}
-        )
+        source = {"dsn": dsn, "slot": slot, "publication": "emc cdc", "publish_columns": self.publish_columns}
+        return Settings.model_validate({"name": self.database.replace("_", "-"), "source": source})
 
     def run(self, statements: str, role: str) -> list[tuple[Any, ...]]:
         """Run SQL, each statement by itself; the rows of the last one."""
@@ -73,8 +73,13 @@ class Attached:
 
     def findings(self, *checks: str) -> list[Finding]:
         """What stands in the way or should be mended; of these checks only, where some are named."""
-        found = check_source(self.settings, self.selection).findings
-        return [one for one in found if one.severity is not Severity.OK and (not checks or one.check in checks)]
+        asked = (Severity.WARNING, Severity.ERROR)
+        return [one for one in self.told() if one.severity in asked and (not checks or one.check in checks)]
+
+    def told(self, *checks: str) -> list[Finding]:
+        """All that is said; of these checks only, where some are named."""
+        found = check_source(self.settings, self.selection, watch=0.0).findings
+        return [one for one in found if not checks or one.check in checks]
 
     def mend(self, finding: Finding) -> None:
         """Do what the finding says, as the one whom it names."""
@@ -126,13 +131,13 @@ def _corrected(table: TableSelection, finding: Finding, right: str) -> TableSele
 
 
 def attach(attached: Attached) -> None:
-    """What an owner does once: the grants and the publication; and a bound on WAL by the superuser."""
+    """What an owner does once: the grants and the publication."""
+    root = "WITH (publish_via_partition_root = true)" if attached.version >= 13 else ""
     attached.by_owner(
-        """GRANT USAGE ON SCHEMA motcua TO emc_cdc;
+        f"""GRANT USAGE ON SCHEMA motcua TO emc_cdc;
 GRANT SELECT (id, ma, "Trạng thái") ON motcua.ho_so TO emc_cdc;
 GRANT SELECT (id, ho_so_id, so_tien) ON motcua.thanh_toan TO emc_cdc;
 GRANT SELECT (ma, ten) ON motcua.thu_tuc TO emc_cdc;
-CREATE PUBLICATION "emc cdc" FOR TABLE motcua.ho_so, motcua.thanh_toan, motcua.thu_tuc
-    WITH (publish_via_partition_root = true);
+CREATE PUBLICATION "emc cdc" FOR TABLE motcua.ho_so, motcua.thanh_toan, motcua.thu_tuc {root};
 """
     )

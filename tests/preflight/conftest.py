@@ -11,7 +11,7 @@ from plugins.postgres import Database
 def attached(database: Database) -> Attached:
     """A database on which nothing is to be said: tables, grants, publication, a bound for WAL."""
     made = Attached(database.server, database.name)
-    made.by_dba("ALTER SYSTEM SET max_slot_wal_keep_size = '2GB';\nSELECT pg_reload_conf()")
+    made.by_dba("ALTER SYSTEM SET max_slot_wal_keep_size = '1000TB';\nSELECT pg_reload_conf()")
     made.by_owner(TABLES)
     attach(made)
     return made

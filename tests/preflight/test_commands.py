@@ -55,7 +55,7 @@ class Commands:
 def commands(database: Database, tmp_path: Path) -> Iterator[Commands]:
     """The legacy application's tables, and nothing of ours."""
     attached = Attached(database.server, database.name)
-    attached.by_dba("ALTER SYSTEM SET max_slot_wal_keep_size = '2GB';\nSELECT pg_reload_conf()")
+    attached.by_dba("ALTER SYSTEM SET max_slot_wal_keep_size = '1000TB';\nSELECT pg_reload_conf()")
     schema = resources.files("connector.demo.legacy").joinpath("schema.sql").read_text(encoding="utf-8")
     with psycopg.connect(attached.server.dsn("owner", database.name)) as connection:
         connection.execute(schema.encode())
@@ -136,6 +136,27 @@ def test_a_name_cannot_slip_a_statement_in(commands: Commands) -> None:
     assert commands.run("check")[0] == 0
 
 
+def test_column_lists_by_a_setting(commands: Commands) -> None:
+    """publish_columns: mapped is asked for by check, made by setup, named for migrations, and taken back by undo."""
+    commands.run("setup", "--apply", "--owner-dsn", commands.owner_dsn)
+    commands.settings["source"]["publish_columns"] = "mapped"
+    code, said = commands.run("check")
+    assert code == 0
+    assert "publish_columns: mapped asks for column lists, and motcua.ho_so has none" in said
+    commands.run("setup", "--apply", "--owner-dsn", commands.owner_dsn)
+    _, said = commands.run("check")
+    assert "errors: 0, warnings: 0" in said
+    assert (
+        "these migrations of the application's fail: DROP COLUMN and ALTER TYPE of motcua.ho_so (id, ma_ho_so" in said
+    )
+    assert "to be looked at by a person: 2" in said
+    commands.settings["source"]["publish_columns"] = "all"
+    assert "stands in the way of the application's migrations" in commands.run("check")[1]
+    commands.settings["source"]["publish_columns"] = "mapped"
+    commands.run("setup", "--undo", "--apply", "--owner-dsn", commands.owner_dsn)
+    assert commands.attached.by_dba("SELECT count(*) FROM pg_publication") == [(0,)]
+
+
 def test_json_for_programs(commands: Commands) -> None:
     """--json prints one document with the same content, and the same exit code."""
     code, said = commands.run("check", "--json")
@@ -144,6 +165,7 @@ def test_json_for_programs(commands: Commands) -> None:
     by_check = {one["check"]: one for one in found["findings"]}
     assert set(by_check["PG-20"]) == {"check", "severity", "subject", "what", "mend", "who"}
     assert (by_check["PG-20"]["severity"], by_check["PG-20"]["who"]) == ("error", "owner")
+    assert (by_check["PG-44"]["severity"], by_check["PG-44"]["mend"][0]) == ("unknown", "SHOW data_directory;")
     code, said = commands.run("setup", "--json")
     statements = json.loads(said)
     assert (code, set(statements[0])) == (0, {"sql", "who", "role", "why"})

@@ -32,7 +32,7 @@ def server_with(settings: Mapping[str, str]) -> Iterator[Attached]:
             ):
                 connection.execute(statement.encode())
         attached = Attached(server, "mot_cua")
-        attached.by_dba("ALTER SYSTEM SET max_slot_wal_keep_size = '2GB';\nSELECT pg_reload_conf()")
+        attached.by_dba("ALTER SYSTEM SET max_slot_wal_keep_size = '1000TB';\nSELECT pg_reload_conf()")
         attached.by_owner(TABLES)
         attach(attached)
         yield attached
@@ -83,6 +83,72 @@ def test_a_pending_restart_is_told_in_both_directions() -> None:
         assert (leaving.check, leaving.severity) == ("PG-03", Severity.WARNING)
         attached.mend(leaving)
         assert attached.findings() == []
+
+
+@pytest.mark.parametrize(("name", "check"), [("max_replication_slots", "PG-05"), ("max_wal_senders", "PG-06")])
+def test_a_number_that_waits_for_the_restart(name: str, check: str) -> None:
+    """A changed number of slots or senders is told while it waits, and when none is free the restart is the mend."""
+    with server_with({name: "1"}) as attached:
+        attached.by_dba(f"ALTER SYSTEM SET {name} = 7;\nSELECT pg_reload_conf()")
+        (waiting,) = attached.findings()
+        assert (waiting.check, waiting.severity) == (check, Severity.WARNING)
+        assert "another number than 1 after the next restart" in waiting.what
+        attached.mend(waiting)
+        assert attached.findings() == []
+
+
+def test_slots_that_wait_for_the_restart() -> None:
+    """All slots in use, and more of them set already: only the restart is left to be done."""
+    with server_with({"max_replication_slots": "1"}) as attached:
+        attached.by_dba("SELECT pg_create_physical_replication_slot('neighbour')")
+        attached.by_dba("ALTER SYSTEM SET max_replication_slots = 7;\nSELECT pg_reload_conf()")
+        (waiting,) = attached.findings()
+        assert (waiting.check, waiting.severity) == ("PG-05", Severity.ERROR)
+        assert "waits for the restart" in waiting.what
+        attached.mend(waiting)
+        assert attached.findings() == []
+
+
+@pytest.mark.parametrize(
+    ("encoding", "says"), [("UTF8", "encoding UTF8"), ("LATIN1", "encoding LATIN1: PostgreSQL converts it")]
+)
+def test_other_encodings_are_converted(encoding: str, says: str) -> None:
+    """Text in any other encoding comes to us as UTF-8; the finding says so."""
+    with server_with({}) as attached:
+        attached.by_dba(
+            f"CREATE DATABASE cu OWNER owner ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+        )
+        old = Attached(attached.server, "cu")
+        (found,) = old.told("PG-08")
+        assert (found.severity, found.what.startswith(says)) == (Severity.OK, True)
+
+
+def test_the_mends_in_their_order_are_enough() -> None:
+    """A database with faults of every part: what the findings say, run once from first to last, mends it all."""
+    with server_with({"wal_level": "replica", "max_replication_slots": "1"}) as attached:
+        attached.by_dba("SELECT pg_create_physical_replication_slot('neighbour')")
+        attached.by_owner(
+            """DROP PUBLICATION "emc cdc";
+REVOKE USAGE ON SCHEMA motcua FROM emc_cdc;
+REVOKE SELECT (id, ma, "Trạng thái") ON motcua.ho_so FROM emc_cdc;
+GRANT SELECT, INSERT ON motcua.thanh_toan TO emc_cdc;
+ALTER TABLE motcua.ho_so ENABLE ROW LEVEL SECURITY;
+ALTER TABLE motcua.thanh_toan REPLICA IDENTITY NOTHING;
+CREATE TABLE motcua.khac (id int);
+CREATE PUBLICATION khac FOR TABLE motcua.khac"""
+        )
+        attached.by_dba(
+            """ALTER DATABASE mot_cua OWNER TO postgres;
+ALTER ROLE emc_cdc NOREPLICATION CREATEDB;
+ALTER SYSTEM RESET max_slot_wal_keep_size;
+SELECT pg_reload_conf()"""
+        )
+        first = attached.findings()
+        assert len({one.check for one in first}) >= 10
+        for one in first:
+            attached.mend(one)
+        # Whether 50 GB are enough is another question, which a young server's rate answers in one way or the other.
+        assert [one for one in attached.findings() if one.check != "PG-09"] == []
 
 
 def test_a_database_without_encoding_is_warned_of() -> None:

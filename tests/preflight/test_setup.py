@@ -17,7 +17,7 @@ from connector.preflight.setup import Statement, setup_statements
 def bare(database: Database) -> Attached:
     """The application's tables, and nothing of ours."""
     made = Attached(database.server, database.name)
-    made.by_dba("ALTER SYSTEM SET max_slot_wal_keep_size = '2GB';\nSELECT pg_reload_conf()")
+    made.by_dba("ALTER SYSTEM SET max_slot_wal_keep_size = '1000TB';\nSELECT pg_reload_conf()")
     made.by_owner(TABLES)
     return made
 

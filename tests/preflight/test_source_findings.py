@@ -94,6 +94,19 @@ CASES = [
     Case("table unreadable", "PG-15", ERROR, "may not read id, ma", "REVOKE ALL ON motcua.ho_so FROM emc_cdc;\n"
          'REVOKE SELECT (id, ma, "Trạng thái") ON motcua.ho_so FROM emc_cdc'),
     Case(
+        "CREATEDB", "PG-04", WARNING, "it has CREATEROLE and CREATEDB", "ALTER ROLE emc_cdc CREATEDB CREATEROLE",
+        "postgres",
+    ),
+    Case(
+        "column too many", "PG-18", WARNING, "may also read ghi_chu",
+        "GRANT SELECT (ghi_chu) ON motcua.ho_so TO emc_cdc",
+    ),
+    Case("whole table", "PG-18", WARNING, "may also read ghi_chu", "GRANT SELECT ON motcua.ho_so TO emc_cdc"),
+    Case(
+        "may write", "PG-18", WARNING, "may also read ghi_chu and INSERT, TRUNCATE rows",
+        "GRANT INSERT, TRUNCATE, SELECT ON motcua.ho_so TO emc_cdc",
+    ),
+    Case(
         "wide dossier key", "PG-16", ERROR, "a dossier needs a key of one column",
         "ALTER TABLE motcua.ho_so DROP CONSTRAINT ho_so_pkey;\n"
         "ALTER TABLE motcua.ho_so ADD PRIMARY KEY (id, ma);\n"
@@ -158,18 +171,20 @@ def test_a_fault_is_found_and_its_mend_mends_it(attached: Attached, case: Case) 
             attached.mend(other)
         assert attached.findings() == []
     finally:
-        attached.by_dba("ALTER ROLE emc_cdc REPLICATION NOBYPASSRLS")
+        attached.by_dba("ALTER ROLE emc_cdc REPLICATION NOBYPASSRLS NOCREATEDB NOCREATEROLE")
         if "neighbour" in case.sql:
             attached.by_dba("SELECT pg_drop_replication_slot('neighbour')")
 
 
 def test_nothing_is_said_of_an_attached_database(attached: Attached) -> None:
-    """On a database that is set up, every finding is OK and tells what was looked at."""
+    """On a database that is set up, every finding is OK and tells what was looked at, or what cannot be seen."""
     findings = check_source(attached.settings, attached.selection).findings
-    assert {one.severity for one in findings} == {Severity.OK}
+    assert {one.severity for one in findings} == {Severity.OK, Severity.UNKNOWN}
+    assert {one.check for one in findings if one.severity is Severity.UNKNOWN} == {"PG-42", "PG-44"}
     assert [one.check for one in findings] == [
-        "PG-01", "PG-02", "PG-03", "PG-04", "PG-05", "PG-06", "PG-07", "PG-08",
-        "PG-10", "PG-10", "PG-10", "PG-20", "PG-30",
+        "PG-01", "PG-40", "PG-02", "PG-03", "PG-04", "PG-05", "PG-06", "PG-07", "PG-08", "PG-41",
+        "PG-10", "PG-10", "PG-10", "PG-20", "PG-25", "PG-26", "PG-18",
+        "PG-30", "PG-33", "PG-09", "PG-32", "PG-43", "PG-42", "PG-44",
     ]  # fmt: skip
     assert "3 of 4 columns are captured, key id" in [one.what for one in findings]
 
@@ -218,6 +233,7 @@ def test_generated_columns_are_refused_or_published(attached: Attached) -> None:
                       "GRANT SELECT (ten_hoa) ON motcua.thu_tuc TO emc_cdc")  # fmt: skip
     tables = (*SELECTION.tables[:2], replace(SELECTION.tables[2], columns=("ma", "ten_hoa")))
     attached.selection = Selection(tables)
+    attached.by_owner("REVOKE SELECT (ten) ON motcua.thu_tuc FROM emc_cdc")
     (found,) = attached.findings()
     assert found.check == "PG-14"
     assert "generated columns are not in the replication stream: ten_hoa" in found.what
@@ -225,6 +241,49 @@ def test_generated_columns_are_refused_or_published(attached: Attached) -> None:
     if found.who == "owner":
         attached.mend(found)
         assert attached.findings() == []
+
+
+def test_full_identity_with_generated_columns(attached: Attached) -> None:
+    """From PostgreSQL 18 on such a table refuses UPDATE once published; before it is told of nothing, and goes on."""
+    attached.by_owner(
+        """ALTER TABLE motcua.ho_so ADD ma_hoa text GENERATED ALWAYS AS (upper(ma)) STORED;
+INSERT INTO motcua.ho_so (id, ma) VALUES (1, 'a');
+ALTER TABLE motcua.ho_so REPLICA IDENTITY FULL"""
+    )
+    change = "UPDATE motcua.ho_so SET ghi_chu = 'x'"
+    if attached.version >= 18:
+        (found,) = attached.findings()
+        assert (found.check, found.severity, found.who) == ("PG-13", ERROR, "owner")
+        assert "generated columns that are not published" in found.what
+        with pytest.raises(psycopg.errors.InvalidColumnReference):
+            attached.by_owner(change)
+        attached.by_owner("ALTER PUBLICATION \"emc cdc\" SET (publish_generated_columns = 'stored')")
+        assert attached.findings() == []
+        attached.by_owner("ALTER PUBLICATION \"emc cdc\" SET (publish_generated_columns = 'none')")
+        attached.mend(found)
+    assert attached.findings() == []
+    attached.by_owner(change)
+
+
+def test_what_comes_through_others_is_only_told(attached: Attached) -> None:
+    """What the role may do through PUBLIC is a note without a mend: taking it away could stop the application."""
+    attached.by_owner("GRANT SELECT, UPDATE ON motcua.ho_so TO PUBLIC")
+    (found,) = attached.told("PG-18")
+    assert (found.severity, found.mend) == (Severity.NOTE, ())
+    assert "may also read ghi_chu and UPDATE rows" in found.what
+    assert "through PUBLIC" in found.what
+
+
+def test_the_owner_is_too_much(attached: Attached) -> None:
+    """Running as the tables' owner is warned of, table by table."""
+    attached.by_dba("ALTER ROLE owner REPLICATION")
+    try:
+        attached.role = "owner"
+        found = attached.findings()
+        assert [(one.check, one.severity) for one in found] == [("PG-18", WARNING)] * 3
+        assert "owner owns it" in found[0].what
+    finally:
+        attached.by_dba("ALTER ROLE owner NOREPLICATION")
 
 
 def test_partitions_are_published_as_one(attached: Attached) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connector.source import meanwhile as meanwhiles
@@ -103,6 +103,7 @@ class Reading:
         self.meanwhile.forget([*(chunk[0] for chunk in self.chunks), snapshot])
 
 
+@settings(max_examples=1500)
 @given(STEPS, STEPS)
 def test_reads_never_contradict_the_stream(before: list[tuple], after: list[tuple]) -> None:  # type: ignore[type-arg]
     """Transactions hidden after their commit, chunks in any order, told at any time: exact when all is told."""
