@@ -9,20 +9,24 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
-from connector.change.columntype import Kind, column_type
+from connector.change.columntype import ENUM
 from connector.change.encoding import Encoder
 from connector.change.envelope import CONNECTOR, ENVELOPE_VERSION, table_schema
 from connector.change.selection import Role, TableSelection
 from connector.change.shape import Column, Shape
+from connector.source.decode.converters import text_bytes
 from connector.source.decode.messages import RelationColumn
-from connector.source.decode.transcoder import compile_transcoder, text_bytes
+from connector.source.decode.transcoder import compile_transcoder
 from connector.source.index import Texts
 from connector.source.protocol import PAYLOAD
 
-_TOASTABLE = frozenset((Kind.TEXT, Kind.BYTES, Kind.VARIABLE_DECIMAL, Kind.DECIMAL))
+# Types of a fixed length, which are never TOASTed.
+_FIXED_LENGTH = frozenset(
+    (16, 18, 19, 20, 21, 23, 26, 600, 700, 701, 790, 1082, 1083, 1114, 1184, 1186, 1266, 2950, ENUM)
+)
 # Types whose stored form is never more than eight bytes longer than their text.
 _SIMPLE = frozenset(
-    (16, 17, 18, 19, 20, 21, 23, 25, 26, 114, 142, 700, 701, 1042, 1043, 1082, 1083, 1114, 1184, 1700, 2950)
+    (16, 17, 18, 19, 20, 21, 23, 25, 26, 114, 142, 700, 701, 790, 1042, 1043, 1082, 1083, 1114, 1184, 1700, 2950, ENUM)
 )
 _TOAST_POINTER = 18
 """A value shorter than a TOAST pointer is never moved out."""
@@ -93,9 +97,7 @@ class CapturedRelation:
         names = [column.name for column in columns]
         self.kept = [names.index(column.name) for column in shape.columns]
         self.toastable = frozenset(
-            column.name
-            for column in shape.columns
-            if not column.key and column_type(column.type_oid, column.typmod).kind in _TOASTABLE
+            column.name for column in shape.columns if not column.key and column.type_oid not in _FIXED_LENGTH
         )
         margin = _TOAST_ROW - 5 * len(columns)
         if any(column.type_oid not in _SIMPLE for column in columns):
