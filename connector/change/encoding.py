@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -57,6 +58,8 @@ class Encoder:
                         self._avro_forms[column["name"]] = variable_scale
                     elif "numeral" in column:
                         self._avro_forms[column["name"]] = decimal_text
+                    elif (scale := _decimal_scale(column["type"])) is not None:
+                        self._avro_forms[column["name"]] = partial(decimal_bytes, scale)
 
     def row(
         self,
@@ -133,6 +136,29 @@ class Encoder:
         out.write(self._header)
         fastavro.schemaless_writer(out, self._schema, envelope)
         return out.getvalue()
+
+
+def _decimal_scale(schema: Any) -> int | None:
+    """The scale of the decimal that a column's schema has in it, itself or as an array's element."""
+    if isinstance(schema, list):
+        return next((scale for branch in schema if (scale := _decimal_scale(branch)) is not None), None)
+    if not isinstance(schema, dict):
+        return None
+    return schema["scale"] if schema.get("logicalType") == "decimal" else _decimal_scale(schema.get("items"))
+
+
+def decimal_bytes(scale: int, value: Value) -> Value:
+    """A decimal (or a list of them) as its unscaled number, in no more bytes than it needs (fastavro may take more)."""
+    if isinstance(value, list):
+        return [decimal_bytes(scale, item) for item in value]
+    if not isinstance(value, Decimal):
+        return value
+    sign, digits, exponent = value.as_tuple()
+    assert isinstance(exponent, int)
+    if exponent + scale < 0:
+        raise ValueError("more decimals than the column has")
+    unscaled = int("".join(map(str, digits))) * 10 ** (exponent + scale)
+    return twos_complement(-unscaled if sign else unscaled)
 
 
 def variable_scale(value: Value) -> Value:

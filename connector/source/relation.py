@@ -28,8 +28,8 @@ _FIXED_LENGTH = frozenset(
 _SIMPLE = frozenset(
     (16, 17, 18, 19, 20, 21, 23, 25, 26, 114, 142, 700, 701, 790, 1042, 1043, 1082, 1083, 1114, 1184, 1700, 2950, ENUM)
 )
-_TOAST_POINTER = 18
-"""A value shorter than a TOAST pointer is never moved out."""
+_TOAST_TEXT = 17
+"""Only what is stored in more than 24 bytes (a TOAST pointer, aligned) is moved out: of a simple type, this much text."""
 _TOAST_ROW = 1900
 """PostgreSQL moves values out of rows above about 2 kB; a margin below it."""
 _NEVER = 1 << 62
@@ -96,9 +96,12 @@ class CapturedRelation:
         self.key_prefix = b"[" + json.dumps(shape.full_name, ensure_ascii=False).encode() + b","
         names = [column.name for column in columns]
         self.kept = [names.index(column.name) for column in shape.columns]
-        self.toastable = frozenset(
-            column.name for column in shape.columns if not column.key and column.type_oid not in _FIXED_LENGTH
-        )
+        self.toastable = {
+            column.name: _TOAST_TEXT if column.type_oid in _SIMPLE else 0
+            for column in shape.columns
+            if not column.key and column.type_oid not in _FIXED_LENGTH
+        }
+        """Columns whose values may be moved out of the row, with the least length of the text of such a value."""
         margin = _TOAST_ROW - 5 * len(columns)
         if any(column.type_oid not in _SIMPLE for column in columns):
             margin //= 8  # arrays, jsonb and the like can be stored several times larger than they print
@@ -114,7 +117,7 @@ class CapturedRelation:
         return {
             column.name: text
             for column, text in zip(self.shape.columns, texts, strict=True)
-            if text is not None and len(text) >= _TOAST_POINTER and column.name in self.toastable
+            if text is not None and column.name in self.toastable and len(text) >= self.toastable[column.name]
         }
 
     def key_row(self, key: bytes) -> bytes:

@@ -1,7 +1,7 @@
 """The real Debezium for the tests: its PostgreSQL connector in Kafka Connect standalone, from Maven's jars.
 
-Contract: `Debezium` runs one worker with one connector, which snapshots and streams the given tables with Debezium's
-defaults into a running broker, as JSON with schemas. It listens on loopback only, keeps its offsets in its directory,
+Contract: `Debezium` runs one worker with its connectors, which snapshot and stream the given tables into a running
+broker, as JSON with schemas, with Debezium's defaults unless told otherwise. It listens on loopback only, keeps its offsets in its directory,
 ends at the end of the `with` block and never outlives the test run. Jars that are not there are an error, not a skip.
 """
 
@@ -40,6 +40,7 @@ _CONNECTOR = {
     "publication.autocreate.mode": "disabled",
     "snapshot.mode": "initial",
     "poll.interval.ms": "20",
+    "provide.transaction.metadata": "true",
     # Debezium asks for one; the server trusts whoever reaches it.
     "database.password": "none",
 }
@@ -69,47 +70,44 @@ def libraries() -> Path:
 
 
 class Debezium:
-    """See the module's contract. `name` is its topic prefix, and begins the name of its slot."""
+    """See the module's contract. connectors: topic prefix → settings beside the defaults; it also names the slot."""
 
     def __init__(
         self,
         directory: Path,
         broker: KafkaBroker,
         dsn: str,
-        name: str,
         publication: str,
         tables: Sequence[str],
-        settings: Mapping[str, str] | None = None,
+        connectors: Mapping[str, Mapping[str, str]],
     ) -> None:
         self.directory = directory
-        self.name = name
-        self.slot = f"{name}_debezium"
-        self.topics = [f"{name}.{table}" for table in tables]
         self._broker = broker
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
+        directory.mkdir(parents=True, exist_ok=True)
         database = conninfo_to_dict(dsn)
         worker = _WORKER | {
             "bootstrap.servers": broker.bootstrap,
             "offset.storage.file.filename": str(directory / "offsets"),
         }
-        connector = _CONNECTOR | {
-            "name": name,
-            "topic.prefix": name,
-            "slot.name": self.slot,
-            "publication.name": publication,
-            "table.include.list": ",".join(tables),
-            "topic.creation.default.replication.factor": "1",
-            "topic.creation.default.partitions": "1",
-            "database.hostname": str(database["host"]),
-            "database.port": str(database["port"]),
-            "database.user": str(database["user"]),
-            "database.dbname": str(database["dbname"]),
-            **(settings or {}),
-        }
-        directory.mkdir(parents=True, exist_ok=True)
-        self._worker = _properties(directory / "worker.properties", worker)
-        self._connector = _properties(directory / "connector.properties", connector)
+        self._files = [_properties(directory / "worker.properties", worker)]
+        for name, settings in connectors.items():
+            connector = _CONNECTOR | {
+                "name": name,
+                "topic.prefix": name,
+                "slot.name": f"{name}_debezium",
+                "publication.name": publication,
+                "table.include.list": ",".join(tables),
+                "topic.creation.default.replication.factor": "1",
+                "topic.creation.default.partitions": "1",
+                "database.hostname": str(database["host"]),
+                "database.port": str(database["port"]),
+                "database.user": str(database["user"]),
+                "database.dbname": str(database["dbname"]),
+                **settings,
+            }
+            self._files.append(_properties(directory / f"{name}.properties", connector))
         (directory / "log4j.properties").write_text(_LOG4J, encoding="utf-8")
 
     def __enter__(self) -> Self:
@@ -117,7 +115,7 @@ class Debezium:
         java += ["-cp", f"{libraries()}/*", "org.apache.kafka.connect.cli.ConnectStandalone"]
         with (self.directory / "output.log").open("ab") as output:
             self._process = subprocess.Popen(
-                [*java, str(self._worker), str(self._connector)],
+                [*java, *map(str, self._files)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -153,7 +151,7 @@ class Debezium:
         DebeziumFailed with the log's last lines when it ends or does not get so far.
         """
         consumer = Consumer(
-            {"bootstrap.servers": self._broker.bootstrap, "group.id": self.name, "enable.auto.commit": False}
+            {"bootstrap.servers": self._broker.bootstrap, "group.id": "emc-cdc-tests", "enable.auto.commit": False}
         )
         found: dict[str, list[dict[str, Any]]] = {topic: [] for topic in counts}
         deadline = time.monotonic() + PATIENCE

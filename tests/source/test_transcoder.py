@@ -117,7 +117,7 @@ TEXTS: dict[tuple[int, int], st.SearchStrategy[str]] = {
     (700, -1): st.floats(width=32, allow_nan=False, allow_infinity=False).map(repr),
     (1700, -1): st.decimals(allow_nan=False, allow_infinity=False, places=4).map(lambda d: f"{d:f}") | st.just("NaN"),
     (1700, (14 << 16 | 2) + 4): st.decimals(-_MOST, _MOST, places=2).map(lambda d: f"{d:f}")
-    | st.sampled_from(["-0.10", "NaN", "Infinity"]),
+    | st.sampled_from(["-0.10", "-1.28", "NaN", "Infinity"]),
     (1082, -1): dates,
     (1083, -1): clocks | st.just("24:00:00"),
     (1083, 2): clocks,
