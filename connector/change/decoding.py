@@ -16,6 +16,7 @@ import fastavro
 
 from connector.change.encoding import SPECIAL_DECIMALS
 from connector.change.envelope import MESSAGE_KEY, TRUNCATE_KEY
+from connector.change.pgtext import single
 from connector.change.position import Position
 from connector.change.record import Change, Op, Row, Value
 from connector.errors import LogError
@@ -89,6 +90,8 @@ class ChangeDecoder:
                         renamed.append((column["name"], column["column"]))
                     if "VariableScaleDecimal" in json.dumps(column["type"]):
                         values.append((column["name"], _of_variable_scale))
+                    elif '"float"' in json.dumps(column["type"]):
+                        values.append((column["name"], _of_single))
                     elif "numeral" in column:
                         of_array = '"array"' in json.dumps(column["type"])
                         values.append((column["name"], _of_decimal_texts if of_array else _of_decimal_text))
@@ -115,6 +118,12 @@ def _of_variable_scale(value: Value) -> Value:
         return value
     digits = Decimal(int.from_bytes(value["value"], "big", signed=True)).as_tuple()
     return Decimal((digits.sign, digits.digits, -value["scale"]))
+
+
+def _of_single(value: Value) -> Value:
+    if isinstance(value, list):
+        return [_of_single(item) for item in value]
+    return single(value) if isinstance(value, float) else value
 
 
 def _of_decimal_texts(value: Value) -> Value:

@@ -17,6 +17,7 @@ from typing import Any
 import fastavro
 
 from connector.change.decoding import HEADER
+from connector.change.pgtext import single
 from connector.errors import LogError
 
 Form = Callable[[Any], Any]
@@ -65,7 +66,9 @@ def _form(schema: Any, named: dict[str, Form], namespace: str = "") -> Form:
     match kind:
         case "bytes":
             return lambda value: b64encode(value).decode()
-        case "float" | "double":
+        case "float":
+            return lambda value: _number(single(value))
+        case "double":
             return _number
         case "array":
             item = _form(schema["items"], named, namespace)

@@ -8,6 +8,7 @@ value of a `Change` (`change.record`); `change.columntype` says which parser is 
 from __future__ import annotations
 
 import json
+import math
 import re
 import struct
 from collections.abc import Callable
@@ -40,6 +41,17 @@ def parse_bytea(text: str) -> bytes:
     if not text.startswith("\\x"):
         raise ValueError("bytea not in hex format")
     return bytes.fromhex(text[2:])
+
+
+def single(value: float) -> float:
+    """A number of single precision as the double of its shortest text, which is what PostgreSQL prints."""
+    if not math.isfinite(value):
+        return value
+    exact = _SINGLE.pack(value)
+    return next((near for digits in range(1, 9) if _SINGLE.pack(near := float(f"{value:.{digits}g}")) == exact), value)
+
+
+_SINGLE = struct.Struct("<f")
 
 
 def parse_decimal(text: str) -> Value:

@@ -29,7 +29,7 @@ _SIMPLE = frozenset(
     (16, 17, 18, 19, 20, 21, 23, 25, 26, 114, 142, 700, 701, 790, 1042, 1043, 1082, 1083, 1114, 1184, 1700, 2950, ENUM)
 )
 _TOAST_TEXT = 17
-"""Only what is stored in more than 24 bytes (a TOAST pointer, aligned) is moved out: of a simple type, this much text."""
+"""Only what is stored in more than 24 bytes (an aligned TOAST pointer) is moved out: of a simple type, so much text."""
 _TOAST_ROW = 1900
 """PostgreSQL moves values out of rows above about 2 kB; a margin below it."""
 _NEVER = 1 << 62

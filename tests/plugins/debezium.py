@@ -1,8 +1,9 @@
 """The real Debezium for the tests: its PostgreSQL connector in Kafka Connect standalone, from Maven's jars.
 
 Contract: `Debezium` runs one worker with its connectors, which snapshot and stream the given tables into a running
-broker, as JSON with schemas, with Debezium's defaults unless told otherwise. It listens on loopback only, keeps its offsets in its directory,
-ends at the end of the `with` block and never outlives the test run. Jars that are not there are an error, not a skip.
+broker, as JSON with schemas, with Debezium's defaults unless told otherwise. It listens on loopback only, keeps its
+offsets in its directory, ends at the end of the `with` block and never outlives the test run. Jars that are not there
+are an error, not a skip.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ from connector.change.decoding import ChangeDecoder
 from connector.change.encoding import Context, Encoder
 from connector.change.envelope import row_key, table_schema
 from connector.change.partitioner import murmur2
+from connector.change.pgtext import single
 from connector.change.position import Position
 from connector.change.record import Op
 from connector.change.shape import Column, Shape
@@ -114,7 +115,7 @@ TEXTS: dict[tuple[int, int], st.SearchStrategy[str]] = {
     (25, -1): st.text(st.characters(codec="utf-8", exclude_characters="\0")),
     (1043, 24): st.sampled_from(["", "đang xử lý", "x" * 63, "x" * 64, "x" * 3000]),
     (701, -1): st.floats(allow_nan=False).map(repr) | st.sampled_from(["NaN", "-Infinity", "1e+100"]),
-    (700, -1): st.floats(width=32, allow_nan=False, allow_infinity=False).map(repr),
+    (700, -1): st.floats(width=32, allow_nan=False, allow_infinity=False).map(single).map(repr),
     (1700, -1): st.decimals(allow_nan=False, allow_infinity=False, places=4).map(lambda d: f"{d:f}") | st.just("NaN"),
     (1700, (14 << 16 | 2) + 4): st.decimals(-_MOST, _MOST, places=2).map(lambda d: f"{d:f}")
     | st.sampled_from(["-0.10", "-1.28", "NaN", "Infinity"]),
