@@ -116,7 +116,9 @@ TEXTS: dict[tuple[int, int], st.SearchStrategy[str]] = {
     (1043, 24): st.sampled_from(["", "đang xử lý", "x" * 63, "x" * 64, "x" * 3000]),
     (701, -1): st.floats(allow_nan=False).map(repr) | st.sampled_from(["NaN", "-Infinity", "1e+100"]),
     (700, -1): st.floats(width=32, allow_nan=False, allow_infinity=False).map(single).map(repr),
-    (1700, -1): st.decimals(allow_nan=False, allow_infinity=False, places=4).map(lambda d: f"{d:f}") | st.just("NaN"),
+    (1700, -1): st.decimals(allow_nan=False, allow_infinity=False, places=4).map(lambda d: f"{d:f}")
+    | integers(90)
+    | st.sampled_from(["NaN", "-Infinity", "0.00000000000000000001", "-0.10"]),
     (1700, (14 << 16 | 2) + 4): st.decimals(-_MOST, _MOST, places=2).map(lambda d: f"{d:f}")
     | st.sampled_from(["-0.10", "-1.28", "NaN", "Infinity"]),
     (1082, -1): dates,
