@@ -19,6 +19,7 @@ from torture import CASES, COLUMNS, insert_sql, make_types, table_sql
 from connector.change.columntype import ELEMENTS
 from connector.change.record import Op
 from connector.change.selection import Role, Selection, TableSelection
+from connector.preflight.postgres import survey_over
 
 GOLDEN = Path(__file__).with_name("golden") / "types.json"
 TABLE = "kieu.mac_dinh"
@@ -137,6 +138,15 @@ def test_a_small_value_stored_large_is_remembered(
         attached.owner.execute(b"UPDATE kieu.mac_dinh SET n = 2")
     [*_, last] = [event["after"] for event, _ in our_events(attached.settings)[TABLE]]
     assert last == {"id": 1, "j": '{"a": [1, 2]}', "a": [1, 2, 3, 4], "n": 2}
+
+
+def test_a_domain_is_told_as_its_base(database: Database, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """`check` judges a column by what is logged of it, not by the domain's name."""
+    tables = "CREATE DOMAIN kieu.han AS kieu.ngay; CREATE TABLE kieu.mac_dinh (id bigint PRIMARY KEY, d kieu.han)"
+    attached = attached_to(database, tmp_path, tables, "d")
+    request.addfinalizer(attached.close)
+    [table] = survey_over(attached.owner, "emc_cdc", attached.settings, attached.selection).present
+    assert [(column.name, column.type) for column in table.columns] == [("id", "bigint"), ("d", "date")]
 
 
 def test_elements_are_the_servers(database: Database) -> None:
