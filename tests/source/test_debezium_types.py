@@ -11,6 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -178,7 +179,9 @@ def test_every_field_is_debeziums_or_listed(
             )
         )
         for each in settings.values():
-            stack.enter_context(attached.capturing(settings=each, selection=SELECTION))
+            beside = copy(attached)
+            beside.settings = each
+            stack.enter_context(beside.capturing(settings=each, selection=SELECTION))
         debezium.events(dict.fromkeys(topics, CASES))
         until(lambda: streaming(attached) == len(MODES), "Debezium streams")
         events = 0
