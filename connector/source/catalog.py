@@ -143,12 +143,14 @@ def captured_tables(
 def read_shape(connection: psycopg.Connection, table: CatalogTable) -> Shape:
     """The kept shape as it is now, for a table whose definition may have changed since the catalog was read."""
     rows = connection.execute(_COLUMNS, {"oid": table.oid}).fetchall()
-    types = {name: (oid, typmod) for name, oid, typmod, _, dropped in rows if not dropped}
-    columns = (
-        replace(column, type_oid=types[column.name][0], typmod=types[column.name][1])
-        for column in table.shape.columns
-        if column.name in types
-    )
+    found = {name: (oid, typmod) for name, oid, typmod, _, dropped in rows if not dropped}
+    types = BaseTypes(lambda oids: read_base_types(connection, oids))
+    types.learn([found[column.name][0] for column in table.shape.columns if column.name in found])
+    columns = []
+    for column in table.shape.columns:
+        if column.name in found:
+            oid, typmod = types.resolve(*found[column.name])
+            columns.append(replace(column, type_oid=oid, typmod=typmod))
     return replace(table.shape, columns=tuple(columns))
 
 
