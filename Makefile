@@ -55,7 +55,6 @@ lint: venv
 	$(BIN)/mypy
 
 bench: install venv
-	bench/install
 	for each in $(or $(ARGS),drain guest); do $(BIN)/python -m bench.$$each || exit 1; done
 
 # Containers read them as other users, so that the directory is what is closed.

@@ -281,6 +281,6 @@ def java_version() -> str:
     if shutil.which("java") is None or not any(
         (ROOT / ".cache/connect/libs").glob("debezium-connector-postgres-*.jar")
     ):
-        raise FileNotFoundError("Kafka Connect with Debezium is not there: run `make bench`, or bench/install")
+        raise FileNotFoundError("Kafka Connect with Debezium is not there: run tests/install")
     said = subprocess.run(["java", "-version"], capture_output=True, text=True, check=True).stderr
     return said.splitlines()[0]

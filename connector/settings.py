@@ -62,6 +62,15 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class TypeSettings(Section):
+    """How values are written where Debezium has several ways; its own defaults (docs/types.md)."""
+
+    decimal: Literal["precise", "string", "double"] = Field(default="precise", description="numeric and money")
+    interval: Literal["numeric", "string"] = Field(default="numeric", description="microseconds, or ISO 8601")
+    binary: Literal["bytes", "base64", "hex"] = Field(default="bytes", description="bytea")
+    hstore: Literal["json", "map"] = Field(default="json", description="a JSON text, or a map")
+
+
 class SourceSettings(Section):
     """The legacy database and how the connector attaches to it."""
 
@@ -90,6 +99,7 @@ class SourceSettings(Section):
     snapshot_age: float = Field(
         default=600.0, ge=0, description="how long the first read may hold one snapshot before it streams meanwhile"
     )
+    types: TypeSettings = TypeSettings()
 
 
 class KafkaSettings(Section):

@@ -59,9 +59,15 @@ SELECT c.oid::bigint AS oid, c.reltuples::bigint AS estimate,
  WHERE n.nspname = %(schema)s AND c.relname = %(table)s AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 """
 
-# Its columns in table order.
+# Its columns in table order; a domain is told as what it is based on, because so its values are logged.
 _COLUMNS = """
-SELECT a.attname::text AS name, format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull AS not_null,
+SELECT a.attname::text AS name,
+       (WITH RECURSIVE base(oid, typmod) AS (
+            SELECT a.atttypid, a.atttypmod
+            UNION ALL
+            SELECT t.typbasetype, t.typtypmod FROM base b JOIN pg_type t ON t.oid = b.oid WHERE t.typtype = 'd')
+        SELECT format_type(b.oid, b.typmod) FROM base b JOIN pg_type t ON t.oid = b.oid WHERE t.typtype <> 'd') AS type,
+       a.attnotnull AS not_null,
        coalesce(has_column_privilege(%(role)s::oid, a.attrelid, a.attnum, 'SELECT'), false) AS readable,
        {generated} AS generated
   FROM pg_attribute a

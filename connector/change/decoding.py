@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 
 import fastavro
 
+from connector.change.encoding import SPECIAL_DECIMALS
 from connector.change.envelope import MESSAGE_KEY, TRUNCATE_KEY
+from connector.change.pgtext import single
 from connector.change.position import Position
-from connector.change.record import Change, Op, Row
+from connector.change.record import Change, Op, Row, Value
 from connector.errors import LogError
 
 MAGIC = 0
@@ -28,7 +30,7 @@ class _Reader(NamedTuple):
     schema: Any
     table: str
     renamed: tuple[tuple[str, str], ...]
-    variable: tuple[str, ...]
+    values: tuple[tuple[str, Callable[[Value], Value]], ...]
 
 
 class ChangeDecoder:
@@ -80,15 +82,20 @@ class ChangeDecoder:
         except Exception as error:
             raise _foreign(f"schema {schema_id} is not an Avro schema ({type(error).__name__})") from error
         renamed: list[tuple[str, str]] = []
-        variable: list[str] = []
+        values: list[tuple[str, Callable[[Value], Value]]] = []
         for field in parsed.get("fields", ()):
             if field["name"] == "before":
                 for column in field["type"][1]["fields"]:
                     if "column" in column:
                         renamed.append((column["name"], column["column"]))
                     if "VariableScaleDecimal" in json.dumps(column["type"]):
-                        variable.append(column["name"])
-        reader = _Reader(schema, parsed.get("table", ""), tuple(renamed), tuple(variable))
+                        values.append((column["name"], _of_variable_scale))
+                    elif '"float"' in json.dumps(column["type"]):
+                        values.append((column["name"], _of_single))
+                    elif "numeral" in column:
+                        of_array = '"array"' in json.dumps(column["type"])
+                        values.append((column["name"], _of_decimal_texts if of_array else _of_decimal_text))
+        reader = _Reader(schema, parsed.get("table", ""), tuple(renamed), tuple(values))
         self._readers[schema_id] = reader
         return reader
 
@@ -96,16 +103,41 @@ class ChangeDecoder:
 def _row(reader: _Reader, row: Row | None) -> Row | None:
     if row is None:
         return None
-    for name in reader.variable:
-        number = row[name]
-        if isinstance(number, dict):
-            unscaled = int.from_bytes(number["value"], "big", signed=True)
-            digits = Decimal(unscaled).as_tuple()
-            row[name] = Decimal((digits.sign, digits.digits, -number["scale"]))
+    for name, value_of in reader.values:
+        row[name] = value_of(row[name])
     if reader.renamed:
         names = dict(reader.renamed)
         return {names.get(name, name): value for name, value in row.items()}
     return row
+
+
+def _of_variable_scale(value: Value) -> Value:
+    if isinstance(value, list):
+        return [_of_variable_scale(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    digits = Decimal(int.from_bytes(value["value"], "big", signed=True)).as_tuple()
+    return Decimal((digits.sign, digits.digits, -value["scale"]))
+
+
+def _of_single(value: Value) -> Value:
+    if isinstance(value, list):
+        return [_of_single(item) for item in value]
+    return single(value) if isinstance(value, float) else value
+
+
+def _of_decimal_texts(value: Value) -> Value:
+    """Of an array; one that is itself text is more than a list."""
+    return [_of_decimal_text(item) for item in value] if isinstance(value, list) else value
+
+
+def _of_decimal_text(value: Value) -> Value:
+    if not isinstance(value, str):
+        return value
+    return _NO_NUMBERS.get(value) or Decimal(value)
+
+
+_NO_NUMBERS = {name: text for text, name in SPECIAL_DECIMALS.items()}
 
 
 def _foreign(cause: str) -> LogError:

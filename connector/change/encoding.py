@@ -7,8 +7,10 @@ messages are written with this one in production too, they are rare.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -16,7 +18,7 @@ import fastavro
 
 from connector.change.envelope import CONNECTOR, ENVELOPE_VERSION, field_name
 from connector.change.position import Position
-from connector.change.record import Op, Row
+from connector.change.record import Op, Row, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +50,16 @@ class Encoder:
         parsed = json.loads(schema)
         self._table: str = parsed.get("table", "")
         self._schema = fastavro.parse_schema(json.loads(schema))
-        self._variable = [
-            column["name"]
-            for field in parsed["fields"]
-            if field["name"] == "before"
-            for column in field["type"][1]["fields"]
-            if "VariableScaleDecimal" in json.dumps(column["type"])
-        ]
+        self._avro_forms: dict[str, Callable[[Value], Value]] = {}
+        for field in parsed["fields"]:
+            if field["name"] == "before":
+                for column in field["type"][1]["fields"]:
+                    if "VariableScaleDecimal" in json.dumps(column["type"]):
+                        self._avro_forms[column["name"]] = variable_scale
+                    elif "numeral" in column:
+                        self._avro_forms[column["name"]] = decimal_text
+                    elif (scale := _decimal_scale(column["type"])) is not None:
+                        self._avro_forms[column["name"]] = partial(decimal_bytes, scale)
 
     def row(
         self,
@@ -80,14 +85,9 @@ class Encoder:
         if row is None:
             return None
         values: dict[str, Any] = {field_name(name): value for name, value in row.items()}
-        for name in self._variable:
-            number = values.get(name)
-            if isinstance(number, Decimal):
-                sign, digits, exponent = number.as_tuple()
-                assert isinstance(exponent, int)
-                unscaled = int("".join(map(str, digits))) * 10 ** max(exponent, 0)
-                scale = max(-exponent, 0)
-                values[name] = {"scale": scale, "value": twos_complement(-unscaled if sign else unscaled)}
+        for name, form in self._avro_forms.items():
+            if name in values:
+                values[name] = form(values[name])
         return values
 
     def _write(
@@ -136,6 +136,51 @@ class Encoder:
         out.write(self._header)
         fastavro.schemaless_writer(out, self._schema, envelope)
         return out.getvalue()
+
+
+def _decimal_scale(schema: Any) -> int | None:
+    """The scale of the decimal that a column's schema has in it, itself or as an array's element."""
+    if isinstance(schema, list):
+        return next((scale for branch in schema if (scale := _decimal_scale(branch)) is not None), None)
+    if not isinstance(schema, dict):
+        return None
+    return schema["scale"] if schema.get("logicalType") == "decimal" else _decimal_scale(schema.get("items"))
+
+
+def decimal_bytes(scale: int, value: Value) -> Value:
+    """A decimal (or a list of them) as its unscaled number, in no more bytes than it needs (fastavro may take more)."""
+    if isinstance(value, list):
+        return [decimal_bytes(scale, item) for item in value]
+    if not isinstance(value, Decimal):
+        return value
+    sign, digits, exponent = value.as_tuple()
+    assert isinstance(exponent, int)
+    if exponent + scale < 0:
+        raise ValueError("more decimals than the column has")
+    unscaled = int("".join(map(str, digits))) * 10 ** (exponent + scale)
+    return twos_complement(-unscaled if sign else unscaled)
+
+
+def variable_scale(value: Value) -> Value:
+    """A decimal (or a list of them) as VariableScaleDecimal; anything else as it is."""
+    if isinstance(value, list):
+        return [variable_scale(item) for item in value]
+    if not isinstance(value, Decimal):
+        return value
+    sign, digits, exponent = value.as_tuple()
+    assert isinstance(exponent, int)
+    unscaled = int("".join(map(str, digits))) * 10 ** max(exponent, 0)
+    return {"scale": max(-exponent, 0), "value": twos_complement(-unscaled if sign else unscaled)}
+
+
+def decimal_text(value: Value) -> Value:
+    """A decimal (or a list of them) as its text; what is no number, by Debezium's names."""
+    if isinstance(value, list):
+        return [decimal_text(item) for item in value]
+    return f"{value:f}" if isinstance(value, Decimal) else SPECIAL_DECIMALS.get(value, value)
+
+
+SPECIAL_DECIMALS: dict[Value, str] = {"NaN": "NAN", "Infinity": "POSITIVE_INFINITY", "-Infinity": "NEGATIVE_INFINITY"}
 
 
 def twos_complement(number: int) -> bytes:

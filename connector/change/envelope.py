@@ -4,6 +4,7 @@ Contract: the schema of a table is a function of the log's name, the database's 
 canonical JSON, so that the same shape always finds the same schema id. Field order is chosen for the writer: what is
 constant for a table comes first, then what is constant for a transaction, then what changes with every record; `last`
 is the very last byte, so that the writer can set it when it learns that the transaction has ended.
+A field whose column Avro cannot name says so in `column`; one that holds a decimal as text, in `numeral`.
 Keys are JSON: `["schema.table","pk",…]` for rows, `["!truncate",…]` and `["!message",…]` with the position for the
 rest, so that compaction never drops those.
 """
@@ -12,8 +13,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 
-from connector.change.columntype import VARIABLE_SCALE, column_type
+from connector.change.columntype import Kind
 from connector.change.position import Position
 from connector.change.shape import Shape
 
@@ -35,16 +37,10 @@ def table_schema(name: str, database: str, shape: Shape) -> str:
     """The Avro schema of a table's records. `name` is the connector's name, Debezium's topic prefix."""
     namespace = ".".join(field_name(part) for part in (name, shape.schema, shape.table))
     fields: list[object] = []
-    variable_seen = False
+    defined: set[str] = set()
     for column in shape.columns:
-        branches: list[object] = []
-        for branch in column_type(column.type_oid, column.typmod).avro:
-            if branch is VARIABLE_SCALE:
-                # A named type is defined once and referred to after that (Avro specification, Names).
-                branches.append("io.debezium.data.VariableScaleDecimal" if variable_seen else branch)
-                variable_seen = True
-            else:
-                branches.append(branch)
+        kind = shape.type_of(column)
+        branches = [_defined_once(branch, defined) for branch in kind.avro]
         field: dict[str, object] = {"name": field_name(column.name)}
         if column.key and len(branches) == 1:
             field["type"] = branches[0]
@@ -53,6 +49,8 @@ def table_schema(name: str, database: str, shape: Shape) -> str:
             field["default"] = None
         if field["name"] != column.name:
             field["column"] = column.name
+        if (kind.element or kind).kind is Kind.DECIMAL_TEXT:
+            field["numeral"] = True
         fields.append(field)
     row = {"type": "record", "name": "Value", "fields": fields}
     return _canonical(
@@ -71,6 +69,22 @@ def table_schema(name: str, database: str, shape: Shape) -> str:
             "connect.name": f"{namespace}.Envelope",
         }
     )
+
+
+def _defined_once(schema: object, defined: set[str]) -> object:
+    """A named type is defined once and referred to after that (Avro specification, Names)."""
+    if isinstance(schema, list):
+        return [_defined_once(branch, defined) for branch in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    if schema["type"] == "record":
+        name = f"{schema['namespace']}.{schema['name']}"
+        if name in defined:
+            return name
+        defined.add(name)
+    if "items" in schema:
+        return {**schema, "items": _defined_once(schema["items"], defined)}
+    return schema
 
 
 def message_schema(name: str) -> str:

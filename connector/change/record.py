@@ -3,7 +3,8 @@
 Absent and null are different: `before`/`after` are None when the envelope has none; a column that is NULL is a key
 with the value None; a column that is not captured is no key at all. A logged row never has a hole.
 Row values are in Debezium's representation (DESIGN section 3): timestamps are microseconds since the epoch, dates are
-days, numerics are `decimal.Decimal`, text is str; see docs/types.md.
+days, numerics are `decimal.Decimal` (however they are written), text is str, an array is a list, an hstore or a point a
+dict; see docs/types.md.
 """
 
 from __future__ import annotations

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from connector.change.columntype import DEFAULTS, ColumnType, TypeOptions, column_type
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One kept column. `typmod` is pg_attribute.atttypmod; `key`: part of the primary key."""
+    """One kept column. `key`: part of the primary key.
+
+    type_oid, typmod: pg_attribute's atttypid and atttypmod, or what they come down to (`columntype.column_type`).
+    """
 
     name: str
     type_oid: int
@@ -26,10 +31,15 @@ class Shape:
     schema: str
     table: str
     columns: tuple[Column, ...]
+    options: TypeOptions = DEFAULTS
 
     @property
     def full_name(self) -> str:
         return f"{self.schema}.{self.table}"
+
+    def type_of(self, column: Column) -> ColumnType:
+        """How a column is represented."""
+        return column_type(column.type_oid, column.typmod, self.options)
 
     @property
     def key(self) -> tuple[Column, ...]:

@@ -18,6 +18,7 @@ from connector.emc.event import EmcEvent
 from connector.emc.judgement import judge
 from connector.emc.rules import check
 from connector.preflight.live import LiveReader
+from connector.source.basetypes import type_options
 from connector.source.connection import ask
 
 
@@ -36,7 +37,8 @@ def preview(
     settings, plan = configuration.settings, configuration.plan
     shown: list[dict[str, Any]] = []
     with ask(settings.source, application="emc-cdc preview") as connection:
-        for dossier in LiveReader(connection, plan.selection, settings.publication).dossiers(rows):
+        options = type_options(settings.source.types)
+        for dossier in LiveReader(connection, plan.selection, settings.publication, options).dossiers(rows):
             verdict = judge(None, plan.facts(dossier), settings.emc)
             shown.append(
                 {
@@ -89,4 +91,8 @@ def _plain(value: object) -> object:
     """A value as JSON has it."""
     if isinstance(value, bytes):
         return value.hex()
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
     return value if isinstance(value, bool | int | float | str) or value is None else str(value)

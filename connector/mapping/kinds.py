@@ -5,6 +5,7 @@ Invariant: a value that does not fit its parameter is None (unknown), never an e
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,7 +27,8 @@ UNFIT = Unfit.UNFIT
 
 
 def canonical(value: Value) -> str:
-    """The text by which values are compared: trimmed text, `true`/`false`, numbers without needless zeros.
+    """The text by which values are compared: trimmed text, `true`/`false`, numbers without needless zeros,
+    arrays and maps as JSON of such text.
 
     Text is trimmed because `character(n)` columns are padded, and legacy text columns often are.
     """
@@ -47,6 +49,12 @@ def canonical(value: Value) -> str:
             return digits if number else "0"
         case bytes():
             return value.hex()
+        case list():
+            return json.dumps([None if item is None else canonical(item) for item in value], ensure_ascii=False)
+        case dict():
+            return json.dumps(
+                {key: None if item is None else canonical(item) for key, item in value.items()}, ensure_ascii=False
+            )
     return str(value)
 
 

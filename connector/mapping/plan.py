@@ -68,7 +68,9 @@ class Plan:
         return self.judge(view)
 
 
-_NO_VALUES = re.compile(r"(timestamp|date|time|interval|bytea|json|xml)|.*\[\]\Z|_")
+_NO_VALUES = re.compile(
+    r"timestamp|date|time|interval|bytea|json|xml|point|bit varying|varbit|bit\((?!1\))|(.*\.)?hstore\Z|.*\[\]\Z|_"
+)
 """Types, by `format_type` or `pg_type.typname`, whose representation in the log says nothing to EMC."""
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import psycopg
 from psycopg import sql
 
-from connector.change.columntype import column_type
+from connector.change.columntype import DEFAULTS, TypeOptions
 from connector.change.record import Row, Value
 from connector.change.selection import Selection
 from connector.mapping.kinds import canonical
@@ -38,10 +38,16 @@ class LiveDossier:
 class LiveReader:
     """Reads the captured columns of live rows. Raises SourceError for what stands in the way."""
 
-    def __init__(self, connection: psycopg.Connection, selection: Selection, publication: str) -> None:
+    def __init__(
+        self,
+        connection: psycopg.Connection,
+        selection: Selection,
+        publication: str,
+        options: TypeOptions = DEFAULTS,
+    ) -> None:
         self._connection = connection
         self._selection = selection
-        self._tables = read_catalog(connection, selection, publication)
+        self._tables = read_catalog(connection, selection, publication, options)
         self._references: dict[tuple[str, str, str], Row | None] = {}
 
     def dossiers(self, limit: int) -> Iterator[LiveDossier]:
@@ -94,5 +100,5 @@ class LiveReader:
             for column, field in zip(shape.columns, copy_row(line), strict=True):
                 text = None if field is None else field.decode()
                 texts[column.name] = text
-                row[column.name] = None if text is None else column_type(column.type_oid, column.typmod).parse(text)
+                row[column.name] = None if text is None else shape.type_of(column).parse(text)
             yield row, texts

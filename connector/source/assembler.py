@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
@@ -30,8 +30,10 @@ from connector.change.record import Op
 from connector.change.shape import Column
 from connector.errors import ProtocolViolation, SourceGap
 from connector.log.contract import Entry
+from connector.source.basetypes import BaseTypes
 from connector.source.catalog import CatalogTable
 from connector.source.decode.accelerator import native
+from connector.source.decode.converters import text_bytes, zigzag
 from connector.source.decode.messages import (
     PG_EPOCH_US,
     UNCHANGED,
@@ -44,7 +46,7 @@ from connector.source.decode.messages import (
     violation,
 )
 from connector.source.decode.records import record
-from connector.source.decode.transcoder import PADDING, text_bytes, zigzag
+from connector.source.decode.transcoder import PADDING
 from connector.source.fitting import fit, renamed
 from connector.source.index import NO_DOSSIER, IndexChanges, KeyedIndex, Texts
 from connector.source.meanwhile import Meanwhile
@@ -104,7 +106,8 @@ class Assembler:
     catalog: the captured tables; register: Avro schema text → id; tails: last position of each non-empty partition;
     ancestors: pg_class.oid of a relation that is not in the catalog → full names of the tables that it is a part of;
     known_at: LSN at which the catalog was read; fits: told of a table whose relation fits although it is newer;
-    begins_at: LSN before which every transaction was streamed earlier, or is in the snapshot.
+    begins_at: LSN before which every transaction was streamed earlier, or is in the snapshot;
+    types: what the types of the database come down to.
     """
 
     def __init__(
@@ -122,6 +125,7 @@ class Assembler:
         known_at: int,
         fits: Callable[[CatalogTable], None],
         begins_at: int,
+        types: BaseTypes,
     ) -> None:
         self.name = name
         self.database = database
@@ -140,6 +144,7 @@ class Assembler:
         self.meanwhile: Meanwhile | None = None
         """What streamed transactions change, remembered while a snapshot is read."""
         self._touched: set[bytes] | None = None
+        self._types = types
         self.now_ms = now_ms
         self._partition_of = partitioner(partitions, murmur2 if native is None else native.murmur2)
         self._tables: dict[bytes, CapturedRelation | None] = {}
@@ -541,12 +546,20 @@ class Assembler:
                 self._tables[oid] = None
                 return
             is_partition = True
-        relation, shape = fit(relation, catalog, younger)
+        relation, shape = fit(self._with_base_types(relation), catalog, younger)
         self._tables[oid] = CapturedRelation(
             self.name, self.database, catalog.selection, shape, relation.columns, self.register, is_partition
         )
         if not younger:
             self._fits(catalog)
+
+    def _with_base_types(self, relation: Relation) -> Relation:
+        self._types.learn([column.type_oid for column in relation.columns])
+        columns = []
+        for column in relation.columns:
+            oid, typmod = self._types.resolve(column.type_oid, column.typmod)
+            columns.append(replace(column, type_oid=oid, typmod=typmod))
+        return replace(relation, columns=tuple(columns))
 
     def _truncate(self, data: bytes) -> None:
         self._ordinal += 1

@@ -31,6 +31,7 @@ from connector.source.attachment import (
     columns_text,
     selection_text,
 )
+from connector.source.basetypes import type_options
 from connector.source.decode.accelerator import native
 from connector.source.fitting import other_key
 from connector.source.gap import GAP, asks_for_all, told, unpermitted
@@ -53,7 +54,8 @@ def attach(session: Session, connection: psycopg.Connection, slot_timeout: float
     identity = _identity(session, connection, meta) if meta else None
     found = catalogs.survey_source(connection, role, session.selection, publication, session.slot)
     _require_attachable(session, found, meta)
-    server, tables = found.server, catalogs.captured_tables(connection, found, json.loads(meta.get(COLUMNS, "{}")))
+    server, known = found.server, json.loads(meta.get(COLUMNS, "{}"))
+    tables = catalogs.captured_tables(connection, found, known, type_options(session.source.types))
     identity = identity or _identity(session, connection, meta)
     ground = Attachment(session, connection, server, tables, identity, known_at)
     state = slots.read_slot(connection, session.slot, server.version)

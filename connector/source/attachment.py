@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import psycopg
@@ -14,6 +14,7 @@ from connector.change.position import Position
 from connector.change.selection import Selection
 from connector.source import catalog as catalogs
 from connector.source.assembler import Assembler
+from connector.source.basetypes import BaseType, BaseTypes, read_base_types
 from connector.source.connection import ask, command_error
 from connector.source.session import Session
 from connector.source.slot import SystemIdentity
@@ -58,6 +59,7 @@ class Attachment:
             self.known_at,
             self._fits,
             session.progress.began,
+            BaseTypes(self._base_types),
         )
 
     def _fits(self, table: catalogs.CatalogTable) -> None:
@@ -66,6 +68,13 @@ class Attachment:
         if numbers != table.known:
             known = json.loads(self.session.index.meta()[COLUMNS]) | {name: numbers}
             self.session.remember({COLUMNS: json.dumps(known, ensure_ascii=False)})
+
+    def _base_types(self, oids: Collection[int]) -> Mapping[int, BaseType]:
+        try:
+            with ask(self.session.source, application="emc-cdc capture (questions)") as connection:
+                return read_base_types(connection, oids)
+        except psycopg.Error as error:
+            raise command_error("ask what a column's type is", "source.dsn", error, "start again") from None
 
     def _ancestors(self, oid: int) -> list[str]:
         """Asked over a connection of its own: the one for questions is closed by the time that the stream runs."""

@@ -16,10 +16,12 @@ from connector.catalog.publication import check_publication
 from connector.catalog.server import check_ability
 from connector.catalog.survey import Survey, survey
 from connector.catalog.tables import check_tables
+from connector.change.columntype import DEFAULTS, TypeOptions
 from connector.change.selection import Selection, TableSelection
 from connector.change.shape import Column, Shape
 from connector.errors import SourceError
 from connector.finding import Finding, Severity
+from connector.source.basetypes import BaseTypes, read_base_types
 from connector.source.connection import command_error
 
 # One row per column of one table, in table order, with those that it once had.
@@ -102,25 +104,34 @@ def unpublished(found: Survey) -> list[str]:
     ]
 
 
-def read_catalog(connection: psycopg.Connection, selection: Selection, publication: str) -> dict[str, CatalogTable]:
+def read_catalog(
+    connection: psycopg.Connection, selection: Selection, publication: str, options: TypeOptions = DEFAULTS
+) -> dict[str, CatalogTable]:
     """Every selected table by full name, whether or not it is published. SourceError when one cannot be captured."""
     found = survey_source(connection, connection.info.user, selection, publication, "")
     _require(check_tables(found))
-    return captured_tables(connection, found, {})
+    return captured_tables(connection, found, {}, options)
 
 
 def captured_tables(
-    connection: psycopg.Connection, found: Survey, known: Mapping[str, Mapping[str, int]]
+    connection: psycopg.Connection,
+    found: Survey,
+    known: Mapping[str, Mapping[str, int]],
+    options: TypeOptions = DEFAULTS,
 ) -> dict[str, CatalogTable]:
     """The tables that are there by full name, in the selection's order. `known`: see CatalogTable, by full name."""
     tables = {}
+    types = BaseTypes(lambda oids: read_base_types(connection, oids))
     for table in found.present:
         selection, wanted, key = table.selection, set(table.wanted), set(table.key)
         rows = connection.execute(_COLUMNS, {"oid": table.oid}).fetchall()
-        columns = tuple(Column(name, oid, typmod, name in key) for name, oid, typmod, *_ in rows if name in wanted)
+        types.learn([oid for name, oid, *_ in rows if name in wanted])
+        columns = tuple(
+            Column(name, *types.resolve(oid, typmod), name in key) for name, oid, typmod, *_ in rows if name in wanted
+        )
         numbers = {name: number for name, _, _, number, dropped in rows if not dropped}
         dropped = {number for _, _, _, number, dropped in rows if dropped}
-        shape = Shape(selection.schema, selection.name, columns)
+        shape = Shape(selection.schema, selection.name, columns, options)
         tables[selection.full_name] = CatalogTable(
             selection,
             shape,
@@ -138,12 +149,14 @@ def captured_tables(
 def read_shape(connection: psycopg.Connection, table: CatalogTable) -> Shape:
     """The kept shape as it is now, for a table whose definition may have changed since the catalog was read."""
     rows = connection.execute(_COLUMNS, {"oid": table.oid}).fetchall()
-    types = {name: (oid, typmod) for name, oid, typmod, _, dropped in rows if not dropped}
-    columns = (
-        replace(column, type_oid=types[column.name][0], typmod=types[column.name][1])
-        for column in table.shape.columns
-        if column.name in types
-    )
+    found = {name: (oid, typmod) for name, oid, typmod, _, dropped in rows if not dropped}
+    types = BaseTypes(lambda oids: read_base_types(connection, oids))
+    types.learn([found[column.name][0] for column in table.shape.columns if column.name in found])
+    columns = []
+    for column in table.shape.columns:
+        if column.name in found:
+            oid, typmod = types.resolve(*found[column.name])
+            columns.append(replace(column, type_oid=oid, typmod=typmod))
     return replace(table.shape, columns=tuple(columns))
 
 

@@ -1,6 +1,7 @@
 """Whether a relation, as the stream describes it, fits the mapping; and which columns it has, when names do not tell.
 
-Contract: the stream has the names of its time, the catalog those of the time when it was read. Where they differ only a
+Contract: a relation comes with the base types of its columns (`basetypes`).
+The stream has the names of its time, the catalog those of the time when it was read. Where they differ only a
 catalog that is younger than the transaction is believed; against an older one `fit` raises SourceHeld, and the next
 session looks again. A column is known by its number (pg_attribute.attnum): a rename keeps it, and a column that was
 dropped and added again has another. So a column renamed away and back loses nothing; one that was dropped and is there
@@ -49,7 +50,7 @@ def fit(relation: Relation, table: CatalogTable, catalog_is_younger: bool) -> tu
         for column in relation.columns
         if column.name in wanted
     )
-    return relation, Shape(selection.schema, selection.name, columns)
+    return relation, Shape(selection.schema, selection.name, columns, table.shape.options)
 
 
 def _under_mapped_names(relation: Relation, table: CatalogTable, absent: Sequence[str]) -> Relation:

@@ -14,7 +14,7 @@ from connector.change.position import Position
 from connector.change.shape import Shape
 from connector.source.assembler import Assembler
 from connector.source.copytext import copy_row
-from connector.source.decode.transcoder import zigzag
+from connector.source.decode.converters import zigzag
 from connector.source.index import NO_DOSSIER, KeyedIndex
 from connector.source.meanwhile import Overlay, Overtaken
 from connector.source.readers import Chunk

@@ -9,23 +9,27 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
-from connector.change.columntype import Kind, column_type
+from connector.change.columntype import ENUM
 from connector.change.encoding import Encoder
 from connector.change.envelope import CONNECTOR, ENVELOPE_VERSION, table_schema
 from connector.change.selection import Role, TableSelection
 from connector.change.shape import Column, Shape
+from connector.source.decode.converters import text_bytes
 from connector.source.decode.messages import RelationColumn
-from connector.source.decode.transcoder import compile_transcoder, text_bytes
+from connector.source.decode.transcoder import compile_transcoder
 from connector.source.index import Texts
 from connector.source.protocol import PAYLOAD
 
-_TOASTABLE = frozenset((Kind.TEXT, Kind.BYTES, Kind.VARIABLE_DECIMAL, Kind.DECIMAL))
+# Types of a fixed length, which are never TOASTed.
+_FIXED_LENGTH = frozenset(
+    (16, 18, 19, 20, 21, 23, 26, 600, 700, 701, 790, 1082, 1083, 1114, 1184, 1186, 1266, 2950, ENUM)
+)
 # Types whose stored form is never more than eight bytes longer than their text.
 _SIMPLE = frozenset(
-    (16, 17, 18, 19, 20, 21, 23, 25, 26, 114, 142, 700, 701, 1042, 1043, 1082, 1083, 1114, 1184, 1700, 2950)
+    (16, 17, 18, 19, 20, 21, 23, 25, 26, 114, 142, 700, 701, 790, 1042, 1043, 1082, 1083, 1114, 1184, 1700, 2950, ENUM)
 )
-_TOAST_POINTER = 18
-"""A value shorter than a TOAST pointer is never moved out."""
+_TOAST_TEXT = 17
+"""Only what is stored in more than 24 bytes (an aligned TOAST pointer) is moved out: of a simple type, so much text."""
 _TOAST_ROW = 1900
 """PostgreSQL moves values out of rows above about 2 kB; a margin below it."""
 _NEVER = 1 << 62
@@ -92,11 +96,12 @@ class CapturedRelation:
         self.key_prefix = b"[" + json.dumps(shape.full_name, ensure_ascii=False).encode() + b","
         names = [column.name for column in columns]
         self.kept = [names.index(column.name) for column in shape.columns]
-        self.toastable = frozenset(
-            column.name
+        self.toastable = {
+            column.name: _TOAST_TEXT if column.type_oid in _SIMPLE else 0
             for column in shape.columns
-            if not column.key and column_type(column.type_oid, column.typmod).kind in _TOASTABLE
-        )
+            if not column.key and column.type_oid not in _FIXED_LENGTH
+        }
+        """Columns whose values may be moved out of the row, with the least length of the text of such a value."""
         margin = _TOAST_ROW - 5 * len(columns)
         if any(column.type_oid not in _SIMPLE for column in columns):
             margin //= 8  # arrays, jsonb and the like can be stored several times larger than they print
@@ -112,7 +117,7 @@ class CapturedRelation:
         return {
             column.name: text
             for column, text in zip(self.shape.columns, texts, strict=True)
-            if text is not None and len(text) >= _TOAST_POINTER and column.name in self.toastable
+            if text is not None and column.name in self.toastable and len(text) >= self.toastable[column.name]
         }
 
     def key_row(self, key: bytes) -> bytes:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connector.change.columntype import parse_date, parse_timestamp_us
 from connector.change.decoding import ChangeDecoder
 from connector.change.encoding import Context, Encoder
 from connector.change.envelope import message_key, message_schema, row_key, table_schema
+from connector.change.pgtext import parse_date, parse_timestamp_us
 from connector.change.position import Position, lsn_text, parse_lsn
 from connector.change.record import Op
 from connector.change.shape import Column, Shape

@@ -295,7 +295,22 @@ def test_what_the_catalog_lacks_is_told_at_its_place(mapping: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "type_name", ["timestamp without time zone", "timestamptz", "date", "bytea", "jsonb", "text[]", "_text"]
+    "type_name",
+    [
+        "timestamp without time zone",
+        "timestamptz",
+        "date",
+        "bytea",
+        "jsonb",
+        "text[]",
+        "_text",
+        "interval",
+        "point",
+        "bit(12)",
+        "bit varying(5)",
+        "hstore",
+        "public.hstore",
+    ],
 )
 def test_a_date_or_a_document_is_no_value(mapping: str, type_name: str) -> None:
     """What the log holds as a count of days or as bytes cannot go to EMC; to ask whether it is there is fine."""

@@ -32,9 +32,11 @@ if ATHERIS:
 
 from attached_source import SELECTION  # noqa: E402
 
+from connector.change.columntype import OTHER  # noqa: E402
 from connector.change.shape import Column, Shape  # noqa: E402
 from connector.errors import SourceError  # noqa: E402
 from connector.source.assembler import Assembler  # noqa: E402
+from connector.source.basetypes import BaseType, BaseTypes  # noqa: E402
 from connector.source.catalog import CatalogTable  # noqa: E402
 from connector.source.decode import native  # noqa: E402
 from connector.source.decode.messages import Relation, parse  # noqa: E402
@@ -138,6 +140,7 @@ class Decoders:
         self.assembler = Assembler(
             "thu", "d", 1, self._catalog, 3, {}, self._index, lambda _: 1, lambda: 1_700_000_000_000, lambda _: [],
             known_at=1 << 63, fits=lambda _: None, begins_at=0,
+            types=BaseTypes(lambda oids: dict.fromkeys(oids, BaseType(OTHER, -1))),
         )  # fmt: skip
         for relation in self._relations.values():
             self.assembler.feed(HEADER + relation + PADDING)

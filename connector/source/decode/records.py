@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from connector.source.decode.accelerator import native
-from connector.source.decode.transcoder import base128, zigzag
+from connector.source.decode.converters import base128, zigzag
 
 _ZIGZAG = [zigzag(number) for number in range(4096)]
 _from_bytes = int.from_bytes

@@ -24,14 +24,21 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from connector.change.columntype import DAY_US, ColumnType, Kind, column_type, parse_date
-from connector.change.encoding import twos_complement
+from connector.change.columntype import ColumnType, Kind
 from connector.change.shape import Column, Shape
 from connector.source.decode.accelerator import native
+from connector.source.decode.converters import (
+    CONTINUED,
+    ENDING,
+    MEMO_LIMIT,
+    NULLABLE_CONTINUED,
+    NULLABLE_LENGTHS,
+    plain_converter,
+    zigzag,
+)
 from connector.source.decode.messages import violation
 
 PADDING = b"\0\0\0\0"
-_MEMO_LIMIT = 4096
 
 ERRORS = (struct.error, IndexError, KeyError, ValueError, ArithmeticError)
 """What converting a text that is not of its column's type may raise."""
@@ -50,40 +57,6 @@ class Transcoder:
     """The generated Python, for tests and curiosity."""
 
 
-def zigzag(number: int) -> bytes:
-    """An Avro int or long: zigzag, then little-endian base 128 (Avro specification, Binary Encoding)."""
-    return base128(number << 1 if number >= 0 else ~(number << 1))
-
-
-def base128(rest: int) -> bytes:
-    """A number from 0 on, little-endian base 128."""
-    if rest < 0x4000:
-        return _ENDING[rest]
-    if rest < 0x1000_0000:
-        return CONTINUED[rest & 0x3FFF] + _ENDING[rest >> 14]
-    out = CONTINUED[rest & 0x3FFF] + CONTINUED[rest >> 14 & 0x3FFF]
-    rest >>= 28
-    while rest >= 0x4000:
-        out += CONTINUED[rest & 0x3FFF]
-        rest >>= 14
-    return out + _ENDING[rest]
-
-
-# Fourteen bits at a time: two bytes that are followed by others, and the one or two bytes that end a number.
-CONTINUED = [bytes((number & 0x7F | 0x80, number >> 7 | 0x80)) for number in range(0x4000)]
-_ENDING = [
-    bytes((number,)) if number < 0x80 else bytes((number & 0x7F | 0x80, number >> 7)) for number in range(0x4000)
-]
-# The same after the union branch 1, which is what a nullable column's value begins with.
-_NULLABLE_CONTINUED = [b"\2" + part for part in CONTINUED]
-_NULLABLE_ENDING = [b"\2" + part for part in _ENDING]
-
-
-def text_bytes(text: bytes) -> bytes:
-    """An Avro string or bytes."""
-    return zigzag(len(text)) + text
-
-
 def compile_transcoder(
     columns: Sequence[str], shape: Shape, link: str | None, native: ModuleType | None = native
 ) -> Transcoder:
@@ -99,15 +72,15 @@ def compile_transcoder(
         "violation": violation,
         "table": shape.full_name,
         "J": _json_text,
-        "L": _NULLABLE_LENGTHS,
+        "L": NULLABLE_LENGTHS,
         "T": lambda size: b"\2" + zigzag(size),
         "N": _null_key,
         "C": CONTINUED,
-        "NC": _NULLABLE_CONTINUED,
-        "E": _ENDING,
+        "NC": NULLABLE_CONTINUED,
+        "E": ENDING,
     }
     for index, column in enumerate(shape.columns):
-        kind = column_type(column.type_oid, column.typmod)
+        kind = shape.type_of(column)
         nullable = not column.key or len(kind.avro) > 1
         namespace[f"F{index}"] = _converter(kind, nullable, memo=not column.key)
 
@@ -123,17 +96,17 @@ def compile_transcoder(
             column = shape.columns[i]
             walk.line("  if k == 116:")
             if column.key or name == link:
-                walk.line(f"   p += 5; q = p + n; v{i} = m[p:q]; p = q; {_convert(i, column, f'v{i}')}")
-            elif column_type(column.type_oid, column.typmod).kind is Kind.TEXT:
+                walk.line(f"   p += 5; q = p + n; v{i} = m[p:q]; p = q; {_convert(shape, i, f'v{i}')}")
+            elif shape.type_of(column).kind is Kind.TEXT:
                 # Most columns are short text: no call, only the length prefix and the bytes.
                 walk.line(
-                    f"   p += 5; q = p + n; c{i} = (L[n] if n < {len(_NULLABLE_LENGTHS)} else T(n)) + m[p:q]; p = q"
+                    f"   p += 5; q = p + n; c{i} = (L[n] if n < {len(NULLABLE_LENGTHS)} else T(n)) + m[p:q]; p = q"
                 )
             else:
-                walk.line(f"   p += 5; q = p + n; {_convert(i, column, 'm[p:q]')}; p = q")
+                walk.line(f"   p += 5; q = p + n; {_convert(shape, i, 'm[p:q]')}; p = q")
             walk.line("  elif k == 110:")
             null = f"v{i} = None; " if column.key or name == link else ""
-            walk.line(f"   {null}c{i} = {_null(column)}; p += 1")
+            walk.line(f"   {null}c{i} = {_null(shape, column)}; p += 1")
             walk.line("  elif k == 117: return None")
         else:
             walk.line("  if k == 116: p += 5 + n")
@@ -148,7 +121,7 @@ def compile_transcoder(
     names = "".join(f"v{index}, " for index in range(len(shape.columns)))
     fields.line(f"  ({names}) = values")
     for i, column in enumerate(shape.columns):
-        fields.line(f"  c{i} = {_null(column)} if v{i} is None else {_call(i, column, f'v{i}')}")
+        fields.line(f"  c{i} = {_null(shape, column)} if v{i} is None else {_call(shape, i, f'v{i}')}")
     _emit_row(fields, shape, link, "")
 
     source = walk.text() + fields.text()
@@ -169,7 +142,7 @@ def _native_rows(native: ModuleType, columns: Sequence[str], shape: Shape, link:
         if column is None:
             fields.append(None)
             continue
-        kind = column_type(column.type_oid, column.typmod)
+        kind = shape.type_of(column)
         nullable = not column.key or len(kind.avro) > 1
         family, number = _family(kind)
         convert = _converter(kind, nullable, memo=not column.key)
@@ -219,9 +192,10 @@ class _Source:
         return "\n".join(self._lines) + "\n"
 
 
-def _convert(index: int, column: Column, text: str) -> str:
+def _convert(shape: Shape, index: int, text: str) -> str:
     """The statement that converts a column's text."""
-    kind = column_type(column.type_oid, column.typmod)
+    column = shape.columns[index]
+    kind = shape.type_of(column)
     if kind.kind is Kind.LONG:
         # Ids, nearly always: from 0 on, below 134 million, and seldom the same twice.
         prefix = "" if column.key and len(kind.avro) == 1 else "N"
@@ -229,18 +203,18 @@ def _convert(index: int, column: Column, text: str) -> str:
             f"r = int({text}) << 1; c{index} = {prefix}C[r & 16383] + E[r >> 14] if 16384 <= r < 268435456"
             f" else F{index}({text})"
         )
-    return f"c{index} = {_call(index, column, text)}"
+    return f"c{index} = {_call(shape, index, text)}"
 
 
-def _call(index: int, column: Column, text: str) -> str:
+def _call(shape: Shape, index: int, text: str) -> str:
     """The expression that converts a column's text."""
-    kind = column_type(column.type_oid, column.typmod)
-    return f"F{index}[{text}]" if _memoized(kind, column.key) else f"F{index}({text})"
+    column = shape.columns[index]
+    return f"F{index}[{text}]" if _memoized(shape.type_of(column), column.key) else f"F{index}({text})"
 
 
-def _null(column: Column) -> str:
+def _null(shape: Shape, column: Column) -> str:
     """The expression for NULL; a key column without a null branch cannot hold it."""
-    plain = len(column_type(column.type_oid, column.typmod).avro) == 1
+    plain = len(shape.type_of(column).avro) == 1
     return "N()" if column.key and plain else "b'\\0'"
 
 
@@ -277,6 +251,13 @@ _NOT_MEMOIZED = frozenset(
         Kind.FLOAT,
         Kind.DOUBLE,
         Kind.ZONED_TIMESTAMP,
+        Kind.DECIMAL_TEXT,
+        Kind.ENCODED_BYTES,
+        Kind.BITS,
+        Kind.POINT,
+        Kind.MAP,
+        Kind.ARRAY,
+        Kind.MADE_TEXT,
     )
 )
 _TIMESTAMPS = (Kind.TIMESTAMP_MS, Kind.TIMESTAMP_US)
@@ -302,7 +283,7 @@ class _Memo(dict[bytes, bytes]):
 
     def __missing__(self, text: bytes) -> bytes:
         converted = self._convert(text)
-        if len(self) < _MEMO_LIMIT:
+        if len(self) < MEMO_LIMIT:
             self[text] = converted
         return converted
 
@@ -313,171 +294,14 @@ class _Recent(_Memo):
     __slots__ = ()
 
     def __missing__(self, text: bytes) -> bytes:
-        if len(self) >= _MEMO_LIMIT:
+        if len(self) >= MEMO_LIMIT:
             self.clear()
         converted = self[text] = self._convert(text)
         return converted
 
 
-# Avro's length prefix of short texts, which are nearly all: plain, and after the union branch 1.
-_LENGTHS = [zigzag(length) for length in range(2048)]
-_NULLABLE_LENGTHS = [b"\2" + length for length in _LENGTHS]
-
-
 def _converter(kind: ColumnType, nullable: bool, memo: bool) -> Callable[[bytes], bytes] | _Memo:
-    convert = _plain(kind, nullable)
+    convert = plain_converter(kind, nullable)
     if not memo or not _memoized(kind, key=False):
         return convert
     return _Recent(convert) if kind.kind in _TIMESTAMPS else _Memo(convert)
-
-
-def _plain(kind: ColumnType, nullable: bool) -> Callable[[bytes], bytes]:
-    branch = b"\2" if nullable else b""
-    second = b"\4" if nullable else b"\2"
-    parse = kind.parse
-    match kind.kind:
-        case Kind.TEXT:
-            lengths = _NULLABLE_LENGTHS if nullable else _LENGTHS
-
-            def text(value: bytes) -> bytes:
-                size = len(value)
-                return (lengths[size] if size < 2048 else branch + zigzag(size)) + value
-
-            return text
-        case Kind.BOOLEAN:
-            words = {b"t": branch + b"\1", b"f": branch + b"\0"}
-            return words.__getitem__
-        case Kind.INTEGER | Kind.LONG:
-            endings, continued = (_NULLABLE_ENDING, _NULLABLE_CONTINUED) if nullable else (_ENDING, CONTINUED)
-
-            def integer(value: bytes) -> bytes:
-                number = int(value)
-                rest = number << 1 if number >= 0 else ~(number << 1)
-                if rest < 0x4000:
-                    return endings[rest]
-                if rest < 0x1000_0000:
-                    return continued[rest & 0x3FFF] + _ENDING[rest >> 14]
-                return branch + base128(rest)
-
-            return integer
-        case Kind.FLOAT:
-            return lambda value: branch + _FLOAT(float(value))
-        case Kind.DOUBLE:
-            return lambda value: branch + _DOUBLE(float(value))
-        case Kind.BYTES:
-            return lambda value: branch + text_bytes(bytes.fromhex(_hex(value)))
-        case Kind.ZONED_TIMESTAMP:
-            return lambda value: branch + text_bytes(str(parse(value.decode())).encode())
-        case Kind.DECIMAL:
-            scale = kind.scale
-
-            prefixes = [branch + zigzag(size) for size in range(64)]
-            point = -scale - 1
-
-            def decimal(value: bytes) -> bytes:
-                try:
-                    if scale == 0:
-                        unscaled = int(value)
-                    elif value[point] == 0x2E:
-                        unscaled = int(value[:point] + value[-scale:])
-                    else:
-                        raise ValueError("not of the column's scale")
-                except (ValueError, IndexError):
-                    if value[-1:].isdigit():
-                        raise
-                    return second + text_bytes(value)  # NaN, Infinity
-                size = ((unscaled if unscaled >= 0 else ~unscaled).bit_length() >> 3) + 1
-                return (prefixes[size] if size < 64 else branch + zigzag(size)) + unscaled.to_bytes(
-                    size, "big", signed=True
-                )
-
-            return decimal
-        case Kind.VARIABLE_DECIMAL:
-
-            def variable(value: bytes) -> bytes:
-                if not value[-1:].isdigit():
-                    return second + text_bytes(value)
-                whole, _, fraction = value.partition(b".")
-                return branch + zigzag(len(fraction)) + text_bytes(twos_complement(int(whole + fraction)))
-
-            return variable
-        case Kind.TIMESTAMP_US | Kind.TIMESTAMP_MS:
-            unit = 1000 if kind.kind is Kind.TIMESTAMP_MS else 1
-            continued = _NULLABLE_CONTINUED if nullable else CONTINUED
-            minutes, tails = _Minutes(), _Tails()
-
-            def timestamp(value: bytes) -> bytes:
-                try:
-                    us = minutes[value[:17]] + _PAIRS[value[17:19]] * 1_000_000
-                    if len(value) == 26:
-                        us += int(value[20:])
-                    elif len(value) != 19:
-                        us += int(value[20:]) * _POWERS[len(value) - 20]
-                    rest = us // unit << 1
-                    if rest < 0x1000_0000:  # before the epoch, or within minutes after it
-                        return branch + base128(rest if rest >= 0 else ~rest)
-                    return continued[rest & 0x3FFF] + CONTINUED[rest >> 14 & 0x3FFF] + tails[rest >> 28]
-                except (ValueError, LookupError):  # infinity, BC, years past 9999
-                    return branch + zigzag(parse(value.decode()))  # type: ignore[arg-type]
-
-            return timestamp
-        case _:
-            return lambda value: branch + zigzag(parse(value.decode()))  # type: ignore[arg-type]
-
-
-_POWERS = [10 ** (6 - digits) for digits in range(7)]
-
-
-class _Minutes(dict[bytes, int]):
-    """`YYYY-MM-DD HH:MM:` → microseconds since the epoch; a stream stays within few minutes for a while."""
-
-    __slots__ = ()
-
-    def __missing__(self, text: bytes) -> int:
-        if text[10] != 0x20 or text[13] != 0x3A or text[16] != 0x3A:
-            raise ValueError("not a day and a minute")
-        minute = _PAIRS[text[11:13]] * 60 + _PAIRS[text[14:16]]
-        if len(self) >= _MEMO_LIMIT:
-            self.clear()
-        made = self[text] = _DAYS[text[:10]] + minute * 60_000_000
-        return made
-
-
-class _Days(dict[bytes, int]):
-    """`YYYY-MM-DD` → microseconds of its midnight since the epoch."""
-
-    __slots__ = ()
-
-    def __missing__(self, text: bytes) -> int:
-        if len(self) >= _MEMO_LIMIT:
-            self.clear()
-        made = self[text] = parse_date(text.decode()) * DAY_US
-        return made
-
-
-_DAYS = _Days()
-_PAIRS = {b"%02d" % number: number for number in range(60)}
-
-
-class _Tails(dict[int, bytes]):
-    """What stands above the lower 28 bits of a timestamp; it changes about every two minutes."""
-
-    __slots__ = ()
-
-    def __missing__(self, rest: int) -> bytes:
-        if not rest:
-            raise ValueError("too small for its lower bits to be continued")
-        if len(self) >= _MEMO_LIMIT:
-            self.clear()
-        made = self[rest] = base128(rest)
-        return made
-
-
-_FLOAT = struct.Struct("<f").pack
-_DOUBLE = struct.Struct("<d").pack
-
-
-def _hex(value: bytes) -> str:
-    if value[:2] != b"\\x":
-        raise ValueError("bytea not in hex format")
-    return value[2:].decode()
