@@ -96,7 +96,7 @@ def read_slot(connection: psycopg.Connection, slot: str, server_version: int) ->
     if server_version >= 170000:
         reason = "invalidation_reason"
     elif server_version >= 160000:
-        reason = "CASE WHEN conflicting THEN 'conflict with recovery' END"
+        reason = "CASE WHEN conflicting THEN 'rows_removed or wal_level_insufficient on the primary' END"
     query = _SLOT.format(wal_status="wal_status" if server_version >= 130000 else "NULL", reason=reason)
     row = connection.execute(query, {"slot": slot}).fetchone()
     if row is None:
