@@ -35,6 +35,7 @@ class Restorable(Attached):
         self.database.server.stop("immediate")
         put_back(self.database.server, data)
         self.database.server.start()
+        until(lambda: self.ask("SELECT pg_is_in_recovery()") == [(False,)], "recovery has ended")
 
     def pass_by(self) -> None:
         """Let WAL of other tables grow until it is past all that capture ever confirmed."""
