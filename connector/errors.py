@@ -62,7 +62,11 @@ class SourceUnavailable(SourceError):
     transient = True
 
 
-class SlotBusy(SourceUnavailable):
+class SourceWaits(SourceUnavailable):
+    """PostgreSQL is there and is the right one, and this capture has to wait; never a mistake of the address."""
+
+
+class SlotBusy(SourceWaits):
     """Another process reads the slot: this one waits for its turn."""
 
 

@@ -95,6 +95,9 @@ class SourceSettings(Section):
         default="alert",
         description="past wal_budget: alert, or drop the slot and read the tables anew later",
     )
+    failover_slots: bool = Field(
+        default=True, description="make slots that a standby may keep a copy of (17 and later), to outlive a promotion"
+    )
     snapshot_readers: int = Field(default=2, ge=1, le=16, description="connections that read tables side by side")
     snapshot_age: float = Field(
         default=600.0, ge=0, description="how long the first read may hold one snapshot before it streams meanwhile"

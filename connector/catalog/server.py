@@ -49,10 +49,9 @@ def _version(server: Server) -> Finding:
     if server.standby and server.major < 16:
         mend = ("source.dsn: name the primary server (a standby can be decoded from PostgreSQL 16 on)",)
         return Finding("PG-02", Severity.ERROR, subject, f"{what} is a standby", mend, "operator")
-    if server.standby or server.major > _NEWEST:
-        kind = "a standby" if server.standby else "newer than those known"
-        return Finding("PG-02", Severity.WARNING, subject, f"{what}, {kind}: not tested")
-    return ok("PG-02", subject, what)
+    if server.major > _NEWEST:
+        return Finding("PG-02", Severity.WARNING, subject, f"{what}, newer than those known: not tested")
+    return ok("PG-02", subject, f"{what}, a standby (docs/runbook.md)" if server.standby else what)
 
 
 def _wal_level(server: Server) -> Finding:

@@ -31,6 +31,8 @@ class Op(Enum):
 
 SNAPSHOT_BEGIN = "emc-cdc.snapshot.begin"
 SNAPSHOT_END = "emc-cdc.snapshot.end"
+EPOCH = "emc-cdc.epoch"
+"""A new epoch that goes on where the last one ended: it stands at the same place, so nothing ends at it."""
 
 
 @dataclass(frozen=True, slots=True)

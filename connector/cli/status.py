@@ -28,11 +28,13 @@ from connector.source.hold import read_hold
 from connector.source.index import remembered
 from connector.source.retention import measure
 
-# How much WAL the slot retains, and how far confirmation is behind, in bytes.
+# How much WAL the slot retains, and how far confirmation is behind, in bytes; on a standby, of what it has applied.
 _SLOT = """
-SELECT active, confirmed_flush_lsn::text, pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint,
-       pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)::bigint
-  FROM pg_replication_slots WHERE slot_name = %(slot)s
+WITH server(lsn) AS (
+    SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END)
+SELECT active, confirmed_flush_lsn::text, pg_wal_lsn_diff(lsn, restart_lsn)::bigint,
+       pg_wal_lsn_diff(lsn, confirmed_flush_lsn)::bigint
+  FROM pg_replication_slots, server WHERE slot_name = %(slot)s
 """
 
 _READING = {

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from connector.change.position import Position
-from connector.change.record import SNAPSHOT_BEGIN, SNAPSHOT_END, Change, Op, Row, Value
+from connector.change.record import EPOCH, SNAPSHOT_BEGIN, SNAPSHOT_END, Change, Op, Row, Value
 from connector.change.selection import Role, TableSelection
 from connector.delivery.judged import Judged, Touched
 from connector.delivery.keys import key_order, key_text
@@ -116,6 +116,10 @@ class Fold:
         self.seen = change.position
         # Positions never fall, so this one was applied before. At the same position, reads and markers follow.
         if change.position < self.position:
+            return
+        if change.marker == EPOCH:
+            # It stands where the last record does, maybe in the middle of a transaction, which goes on behind it.
+            self.position = change.position
             return
         last = self._last
         if last is not None and change.position > last.position and change.transaction != last.transaction:

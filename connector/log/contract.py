@@ -94,6 +94,9 @@ class LogReader(Protocol):
         On Kafka that is after the last commit marker, so it may be larger than the last record's offset + 1.
         """
 
+    def tails(self) -> Mapping[int, bytes]:
+        """The last committed record's value of every non-empty partition, whatever is assigned."""
+
     def positions(self) -> Mapping[int, int]:
         """For every assigned partition, the offset `poll` goes on from; reading from it again loses nothing.
 

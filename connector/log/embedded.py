@@ -285,6 +285,12 @@ class EmbeddedReader:
                 )
         self._checked = True
 
+    def tails(self) -> Mapping[int, bytes]:
+        """See the contract."""
+        with reported("read the log", self._path):
+            found = {p: self._connection.execute(_LAST, (p,)).fetchone() for p in range(self.partitions)}
+        return {partition: row[1] for partition, row in found.items() if row is not None}
+
     def ends(self) -> Mapping[int, int]:
         """See the contract."""
         with reported("read the log", self._path):

@@ -227,6 +227,11 @@ class KafkaReader:
         """See the contract: the last stable offsets. One request to each broker."""
         return self._topics.ends(self._topic, self.partitions)
 
+    def tails(self) -> Mapping[int, bytes]:
+        """See the contract."""
+        bounds = self._topics.bounds(self._topic, self.partitions)
+        return last_values(self._cluster, f"{self._name}.reader", self._topic, bounds)
+
     def positions(self) -> Mapping[int, int]:
         """See the contract."""
         places = self._consumer.position([TopicPartition(self._topic, p) for p in self._starts])

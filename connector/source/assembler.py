@@ -50,6 +50,7 @@ from connector.source.decode.transcoder import PADDING
 from connector.source.fitting import fit, renamed
 from connector.source.index import NO_DOSSIER, IndexChanges, KeyedIndex, Texts
 from connector.source.meanwhile import Meanwhile
+from connector.source.proof import Proof
 from connector.source.protocol import PAYLOAD, payload_lsn
 from connector.source.relation import CapturedRelation
 
@@ -168,6 +169,8 @@ class Assembler:
         self._xid = 0
         self._ordinal = 0
         self._replaying = False
+        self.proof: Proof | None = None
+        """What the server still has to send again to show that its WAL is the one of the log."""
         self._opened = False
         self._context = b""
         self._identity = b""
@@ -253,6 +256,8 @@ class Assembler:
         self._replaying = (self.epoch, commit_lsn) <= self._highest[:2]
         if self.meanwhile is not None:
             self._touched = self.meanwhile.begin(xid)
+        if self.proof is not None:
+            self.proof = self.proof.begun(commit_lsn, self._commit_time_us)
 
     def _commit(self, data: bytes) -> int:
         if len(data) != PAYLOAD + 1 + _COMMIT.size + len(PADDING):

@@ -6,7 +6,7 @@ Whatever means a gap (a slot that is gone, recreated or invalidated; a timeline 
 publication that was without a table) stops the start until a person asks for a new read (`emc-cdc snapshot --all`), or
 is closed by itself where the settings permit it (`gap`), once the log takes again: a new slot, a new epoch, and the
 tables read anew. A gap is remembered until that read is durable, so it cannot be forgotten by dying. Nothing is
-skipped.
+skipped. A promoted standby that has all that the log has, and a copy of the slot, is gone on with: see `takeover`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ import psycopg
 
 from connector.catalog.survey import Survey
 from connector.change.position import lsn_text
-from connector.errors import LogUnavailable, SourceError, SourceHeld, SourceUnavailable
+from connector.errors import LogUnavailable, SourceError, SourceHeld, SourceWaits
 from connector.observe import SourceConnected
 from connector.source import catalog as catalogs
 from connector.source import slot as slots
 from connector.source.assembler import Assembler
 from connector.source.attachment import (
     COLUMNS,
+    PUBLICATION,
     STATE_SNAPSHOT,
     STATE_STREAMING,
     Attachment,
@@ -34,12 +35,15 @@ from connector.source.attachment import (
 from connector.source.basetypes import type_options
 from connector.source.decode.accelerator import native
 from connector.source.fitting import other_key
-from connector.source.gap import GAP, asks_for_all, told, unpermitted
+from connector.source.gap import GAP, REQUEST, asks_for_all, told, unpermitted
 from connector.source.initial import read_tables
 from connector.source.progress import Progress
 from connector.source.rebuild import rebuild_index
 from connector.source.session import Session
 from connector.source.snapshot import resumed
+from connector.source.takeover import branch_gap, outdated, resume
+
+_RESUME = "resume from the replication slot"
 
 
 def attach(session: Session, connection: psycopg.Connection, slot_timeout: float) -> tuple[Attachment, Assembler]:
@@ -49,24 +53,32 @@ def attach(session: Session, connection: psycopg.Connection, slot_timeout: float
     """
     role, publication = connection.info.user, session.settings.publication
     known_at = slots.wal_position(connection)
+    session.standby = slots.in_recovery(connection)
     meta = session.index.meta()
     # First of all, when it was attached before: another cluster's tables and slot are none of ours.
-    identity = _identity(session, connection, meta) if meta else None
+    _require_same_cluster(session, slots.system_of(connection), meta)
     found = catalogs.survey_source(connection, role, session.selection, publication, session.slot)
     _require_attachable(session, found, meta)
     server, known = found.server, json.loads(meta.get(COLUMNS, "{}"))
     tables = catalogs.captured_tables(connection, found, known, type_options(session.source.types))
-    identity = identity or _identity(session, connection, meta)
-    ground = Attachment(session, connection, server, tables, identity, known_at)
     state = slots.read_slot(connection, session.slot, server.version)
     if state is not None and state.active_pid is not None:
         # Before the index is rebuilt: what the other one writes meanwhile would be missing in it.
         raise slots.held(session.slot, state.active_pid)
     slots.take_turn(connection, session.slot)
-    rebuilt = not meta
-    if rebuilt:
-        meta = _rebuild(session, state.confirmed if state else 0)
-        _require_same_cluster(session, identity, meta)
+    identity = slots.identify_system(session.connect(server.version))
+    history = slots.timeline_history(session.replication, identity.timeline)
+    run = slots.run_of(connection)
+    oid = slots.publication_of(connection, publication)
+    ground = Attachment(session, connection, server, tables, identity, history, run, oid, known_at)
+    asked = {}
+    if meta and outdated(session, meta):
+        asked = {REQUEST: meta.get(REQUEST, "")}
+        session.index.clear()
+        meta = {}
+    if not meta:
+        meta = _rebuild(session, state.confirmed if state else 0, asked)
+    _require_same_cluster(session, identity.system_id, meta)
     if state is not None:
         slots.require_own(state, session.slot, server.database)
         if not meta:
@@ -85,32 +97,19 @@ def attach(session: Session, connection: psycopg.Connection, slot_timeout: float
         return ground, read_tables(ground, int(meta.get("epoch", 0)), slot_timeout, gap)
     _require_same_selection(session, meta)
     _require_same_keys(ground, meta)
-    try:
-        slots.start_streaming(session.replication, session.slot, session.settings.publication, server.version)
-    except SourceUnavailable:
-        if rebuilt:
-            session.index.clear()  # it is out of date by the time the slot is free
-        raise
+    slots.start_streaming(session.replication, session.slot, session.settings.publication, server.version)
     if COLUMNS not in meta:
         session.index.save([], {COLUMNS: columns_text(tables)})
     session.progress = Progress(state.confirmed)
-    tails = session.open_log()
+    assembler = resume(ground, state, meta)
     session.hub.emit(SourceConnected(server.version, session.slot, state.confirmed, native is not None))
-    assembler = ground.assembler(int(meta["epoch"]), tails)
     session.snapshot = resumed(ground, assembler, meta)
     return ground, assembler
 
 
-def _identity(session: Session, connection: psycopg.Connection, meta: Mapping[str, str]) -> slots.SystemIdentity:
-    """Make the replication connection, and ask whom it leads to."""
-    identity = slots.identify_system(session.connect(connection.info.server_version))
-    _require_same_cluster(session, identity, meta)
-    return identity
-
-
-def _require_same_cluster(session: Session, identity: slots.SystemIdentity, meta: Mapping[str, str]) -> None:
-    if meta and meta["system"] != identity.system_id and not asks_for_all(meta):
-        raise slots.foreign_cluster(session.slot, meta["system"], identity.system_id)
+def _require_same_cluster(session: Session, system: str, meta: Mapping[str, str]) -> None:
+    if meta and system and meta["system"] != system and not asks_for_all(meta):
+        raise slots.foreign_cluster(session.slot, meta["system"], system)
 
 
 def _gap(ground: Attachment, state: slots.SlotState | None, meta: Mapping[str, str]) -> str:
@@ -131,20 +130,37 @@ def _gap(ground: Attachment, state: slots.SlotState | None, meta: Mapping[str, s
 
 
 def _found_gap(ground: Attachment, state: slots.SlotState | None, meta: Mapping[str, str]) -> str:
-    confirmed, timeline, identity = int(meta["confirmed"]), int(meta["timeline"]), ground.identity
+    confirmed, identity = int(meta["confirmed"]), ground.identity
     if meta["system"] != identity.system_id:
         return f"the server is system {identity.system_id}, the one attached was system {meta['system']}"
-    if timeline != identity.timeline:
-        return (
-            f"the server is on timeline {identity.timeline}, and was on {timeline}: a standby's promotion or a restore,"
-            " after which LSNs may mean other changes"
-        )
+    if gap := branch_gap(ground, meta):
+        return gap
+    if ground.known_at < confirmed and ground.server.standby:
+        raise _behind(ground.known_at, confirmed)
     if ground.known_at < confirmed:
         return (
             f"the server's WAL ends at {lsn_text(ground.known_at)}, and had reached {lsn_text(confirmed)}:"
             " it was restored"
         )
-    return slots.gap_at(state, confirmed)
+    if int(meta["timeline"]) != identity.timeline:
+        meta = {**meta, "restart": "0"}  # a standby's copy of the slot may be some moments older than the slot was
+    if gap := slots.gap_at(state, meta):
+        return gap
+    if meta.get(PUBLICATION, ground.publication) != ground.publication:
+        return (
+            f"publication {ground.session.settings.publication} was made anew and is younger than the slot, so changes"
+            " of the time without it are not in the stream"
+        )
+    return ""
+
+
+def _behind(known_at: int, confirmed: int) -> SourceWaits:
+    return SourceWaits(
+        _RESUME,
+        "source.dsn",
+        f"this standby has applied WAL up to {lsn_text(known_at)} only, and {lsn_text(confirmed)} was read before",
+        "nothing is to be done: it is waited for; see to its replication if this lasts",
+    )
 
 
 def _require_attachable(session: Session, found: Survey, meta: Mapping[str, str]) -> None:
@@ -173,15 +189,19 @@ def _unknown_slot(slot: str) -> SourceError:
     )
 
 
-def _rebuild(session: Session, confirmed: int) -> dict[str, str]:
+def _rebuild(session: Session, confirmed: int, asked: Mapping[str, str]) -> dict[str, str]:
     try:
         reader = session.open_reader()
     except LogUnavailable:
         return {}  # there is no log yet
     try:
-        return rebuild_index(session.index, reader, session.selection, confirmed)
+        meta = rebuild_index(session.index, reader, session.selection, confirmed)
     finally:
         reader.close()
+    if meta:
+        session.index.save([], dict(asked))
+        meta |= asked
+    return meta
 
 
 def _require_same_selection(session: Session, meta: Mapping[str, str]) -> None:
@@ -192,7 +212,7 @@ def _require_same_selection(session: Session, meta: Mapping[str, str]) -> None:
     )
     if more:
         raise SourceError(
-            "resume from the replication slot",
+            _RESUME,
             session.slot,
             f"the mapping now needs {', '.join(more)}, which the log does not hold of rows already read",
             "take them out of the mapping, or attach anew: choose a new `name` (a new log, slot and state)",

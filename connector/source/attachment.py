@@ -26,6 +26,13 @@ STATE_STREAMING = "streaming"
 
 SNAPSHOT = "snapshot"
 """The index's memory of how far a snapshot is (see `Snapshot`); empty, or absent, when none is under way."""
+READ_UNTIL = "read_until"
+"""The index's memory of how far into WAL a snapshot's chunks have looked, maybe further than the stream is durable."""
+RUN = "run"
+"""The index's memory of `Attachment.run`."""
+PUBLICATION = "publication"
+"""The index's memory of `Attachment.publication`."""
+
 COLUMNS = "columns"
 """The index's memory of column numbers: see `columns_text`."""
 
@@ -39,8 +46,19 @@ class Attachment:
     server: Server
     tables: Mapping[str, catalogs.CatalogTable]
     identity: SystemIdentity
+    history: str
+    """Of the timeline that the server is on (`timeline.switch_point`)."""
+    run: str
+    """Which run of which server it is (`slot.run_of`)."""
+    publication: str
+    """The publication's oid."""
     known_at: int
     """LSN before which every DDL is in `tables`."""
+
+    @property
+    def keeps_failover_slots(self) -> bool:
+        """Whether a new slot is one that standbys copy; a standby itself can make none of that kind."""
+        return self.session.source.failover_slots and self.server.version >= 170000 and not self.server.standby
 
     def assembler(self, epoch: int, tails: Mapping[int, Position]) -> Assembler:
         """For the open log, whose partitions end at `tails`."""

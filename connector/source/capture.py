@@ -16,7 +16,7 @@ from contextlib import closing
 import psycopg
 
 from connector.change.selection import Selection
-from connector.errors import ConnectorError, SlotBusy, SourceGap, SourceHeld, retryable
+from connector.errors import ConnectorError, LogError, SourceGap, SourceHeld, SourceWaits, retryable
 from connector.log.contract import LogReader, LogWriter
 from connector.observe import Fault, Hub, SourceDisconnected
 from connector.settings import Settings
@@ -29,7 +29,8 @@ from connector.source.session import PATIENCE, Session, SilentConnection
 from connector.source.stream import stream
 
 _LONGEST_WAIT = 30.0
-_HELD_WAIT = 5.0
+_SOURCE_WAIT = 4.0
+"""Longest pause while the database is away, another captures, or nothing fits: what it then is, is known within 5 s."""
 _LONGEST_PATIENCE = 3600.0
 
 
@@ -57,6 +58,8 @@ class Capture:
         self._hub = hub
         self.streamed = False
         """Whether it has ever been connected."""
+        self._waited = False
+        """Whether it has ever waited for its turn at a database that was there."""
         self._recovering = False
         self._patience = PATIENCE
         self._advanced = False
@@ -66,7 +69,8 @@ class Capture:
         """Capture until `stop` is set. Raises ConnectorError when trying again cannot help.
 
         Until it has streamed once, a database or log that cannot be reached is such an error, too: an address that
-        never worked is a mistake to be told at once. Only a slot that another capture holds is waited for.
+        never worked is a mistake to be told at once. A slot that another capture holds is waited for, and from then on
+        this one is a standby that waits for everything: what is away when its turn comes comes back.
         """
         waited = 0
         told = ""
@@ -81,9 +85,9 @@ class Capture:
                     # A server that is busy for long may only look lost: it gets more time with every attempt.
                     silent = isinstance(error, SilentConnection)
                     self._patience = min(2 * self._patience, _LONGEST_PATIENCE) if silent else PATIENCE
-                    waits = isinstance(error, SlotBusy) or self._recovering or stop.is_set()
-                    held = isinstance(error, SourceHeld)
-                    fatal = not retryable(error) or not (self.streamed or waits or held)
+                    self._waited = self._waited or isinstance(error, SourceWaits | SourceHeld)
+                    known = self.streamed or self._waited or self._recovering or isinstance(error, SourceGap)
+                    fatal = not retryable(error) or not (known or stop.is_set())
                     self._hub.emit(SourceDisconnected(error.cause))
                     if time.monotonic() - began > _LONGEST_WAIT:
                         told = ""
@@ -99,7 +103,7 @@ class Capture:
                     # A session that brought the log further was no failed attempt, however short it was.
                     waited = 0 if self._advanced or time.monotonic() - began > _LONGEST_WAIT else waited + 1
                     # Full jitter, so that two captures do not knock in step.
-                    longest = _HELD_WAIT if held else _LONGEST_WAIT
+                    longest = _LONGEST_WAIT if isinstance(error, LogError) else _SOURCE_WAIT
                     overseer.pause(stop, random.uniform(0.1, min(longest, 0.5 * 2**waited)))  # noqa: S311
                 else:
                     overseer.leave(None)

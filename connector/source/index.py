@@ -27,6 +27,9 @@ from connector.errors import SourceError
 NO_DOSSIER = b""
 """A child whose link is NULL: it belongs to no dossier, its records go to every partition."""
 
+REBUILT = "rebuilt"
+"""In the index's meta while it was made from the log and has not been gone on with: by then it may be out of date."""
+
 _FORMAT = "1"
 _REMEMBERED = 200_000
 

@@ -22,6 +22,8 @@ from connector.source import slot as slots
 from connector.source.assembler import Assembler
 from connector.source.attachment import (
     COLUMNS,
+    PUBLICATION,
+    RUN,
     SNAPSHOT,
     STATE_SNAPSHOT,
     Attachment,
@@ -48,14 +50,18 @@ def read_tables(ground: Attachment, last_epoch: int, slot_timeout: float, gap: s
         "selection": selection_text(session.selection),
         "keys": keys_text(ground.tables),
         COLUMNS: columns_text(ground.tables),
+        RUN: ground.run,
+        PUBLICATION: ground.publication,
         GAP: gap,
-        REQUEST: "",
+        REQUEST: session.index.meta().get(REQUEST, ""),
         SNAPSHOT: "",
         "confirmed": "0",
     }
     session.index.clear()
     session.index.save([], meta | {"epoch": str(last_epoch + 1)})
-    created = slots.create_slot(session.replication, ground.connection, session.slot, slot_timeout)
+    created = slots.create_slot(
+        session.replication, ground.connection, session.slot, slot_timeout, ground.keeps_failover_slots
+    )
     try:
         assembler, snapshot = _begin(ground, last_epoch, created, gap)
         _read_before_streaming(ground, snapshot)
@@ -73,7 +79,8 @@ def _begin(ground: Attachment, last_epoch: int, created: slots.CreatedSlot, gap:
     session.progress = Progress(created.consistent_point)
     tails = session.open_log(pumping=False)
     epoch = max([last_epoch, *(tail.epoch for tail in tails.values())]) + 1
-    session.index.save([], {"epoch": str(epoch), "confirmed": str(created.consistent_point)})
+    point = str(created.consistent_point)
+    session.index.save([], {"epoch": str(epoch), "confirmed": point, "created": point})
     assembler = ground.assembler(epoch, tails)
     snapshot = Snapshot(ground, assembler, order_all(ground, gap), exported=created.snapshot)
     session.snapshot = snapshot

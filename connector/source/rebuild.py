@@ -1,22 +1,51 @@
-"""The keyed index made again from the log, after its file was lost.
+"""The keyed index made again from the log, after its file was lost or another capture was at work.
 
 Contract: reads every partition once from its beginning; afterwards the index holds what capture had saved of all logged
-changes, and its meta values come from the last snapshot's begin marker. What the slot has confirmed since is taken
-from the slot itself.
+changes, and its meta values come from the last snapshot's begin marker and the last epoch's. What the slot has
+confirmed since is taken from the slot itself. Partitions come in no order among each other, and a child may have moved
+between them: of a row's records the one with the highest position counts.
 """
 
 from __future__ import annotations
 
 import json
+import sqlite3
+import struct
 
 from connector.change.decoding import ChangeDecoder
 from connector.change.envelope import dossier_key
-from connector.change.record import SNAPSHOT_BEGIN, SNAPSHOT_END, Change, Op
+from connector.change.position import Position
+from connector.change.record import EPOCH, SNAPSHOT_BEGIN, SNAPSHOT_END, Change, Op
 from connector.change.selection import Role, Selection
 from connector.log.contract import LogReader
-from connector.source.index import NO_DOSSIER, KeyedIndex
+from connector.source.gap import GAP
+from connector.source.index import NO_DOSSIER, REBUILT, KeyedIndex
 
 _CHUNK = 5000
+_OF_THE_MARKER = ("slot", "tables", "reread")
+"""What a begin marker tells beside the index's meta."""
+_POSITION = struct.Struct(">IQQI")  # compares as bytes the way positions do
+_NEWER = """
+INSERT INTO latest VALUES (?, ?)
+ON CONFLICT (key) DO UPDATE SET position = excluded.position WHERE excluded.position >= position
+RETURNING 1
+"""
+
+
+class _Latest:
+    """The highest position seen of each key, in a file of SQLite's own that is gone when it is closed."""
+
+    def __init__(self) -> None:
+        self._file = sqlite3.connect("", isolation_level=None)
+        self._file.execute("CREATE TABLE latest (key BLOB PRIMARY KEY, position BLOB NOT NULL) WITHOUT ROWID")
+        self._file.execute("BEGIN")
+
+    def takes(self, key: bytes, position: Position) -> bool:
+        """Whether nothing later has been seen of the key."""
+        return self._file.execute(_NEWER, (key, _POSITION.pack(*position))).fetchone() is not None
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def rebuild_index(index: KeyedIndex, reader: LogReader, selection: Selection, confirmed: int) -> dict[str, str]:
@@ -25,23 +54,32 @@ def rebuild_index(index: KeyedIndex, reader: LogReader, selection: Selection, co
     decoder = ChangeDecoder(reader.schema)
     ends = reader.ends()
     meta: dict[str, str] = {}
+    known = Position(0, 0, 0)
+    latest = _Latest()
     reader.assign(dict.fromkeys(range(reader.partitions), 0))
     while any(reader.positions()[partition] < end for partition, end in ends.items()):
         for record in reader.poll(1.0, _CHUNK):
             change = decoder.decode(record.key, record.value)
-            if change.marker == SNAPSHOT_BEGIN:
-                told = json.loads(change.content)
-                meta = {name: str(value) for name, value in told.items() if name not in ("slot", "tables", "reread")}
-            elif change.marker == SNAPSHOT_END:
-                meta |= {"state": "streaming", "gap": ""}
+            # Markers stand in every partition; those of an older epoch say nothing any more.
+            if change.marker in (SNAPSHOT_BEGIN, SNAPSHOT_END, EPOCH) and change.position.epoch >= known.epoch:
+                known = change.position
+                if change.marker == SNAPSHOT_END:
+                    meta |= {"state": "streaming", GAP: ""}
+                else:
+                    content = json.loads(change.content)
+                    told = {name: str(value) for name, value in content.items() if name not in _OF_THE_MARKER}
+                    meta = told if change.marker == SNAPSHOT_BEGIN else meta | told
             table = roles.get(change.table)
             if table is not None and change.op is not Op.TRUNCATE:
+                if table.role is not Role.DOSSIER and not latest.takes(record.key, change.position):
+                    continue
                 _row(index, record.key, change, table.role is Role.CHILD, table.link)
         index.committed()
         index.save([index.take()], {})
         index.saved(1)
+    latest.close()
     if meta:
-        meta["confirmed"] = str(confirmed)
+        meta |= {"confirmed": str(confirmed), REBUILT: "yes"}
         index.save([], meta)
     return meta
 

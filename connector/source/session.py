@@ -12,7 +12,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, Protocol
 
 import psycopg
@@ -20,6 +20,7 @@ from psycopg import pq
 
 from connector.change.decoding import ChangeDecoder
 from connector.change.position import Position
+from connector.change.record import Change
 from connector.change.selection import Selection
 from connector.errors import ConnectorError, LogUnavailable, SourceHeld, SourceUnavailable
 from connector.log.contract import LogReader, LogWriter
@@ -90,6 +91,10 @@ class Session:
         self.index = KeyedIndex(settings.index)
         self.spool = Spool(self.source.data)
         self.progress = Progress(0)
+        self.tails: Mapping[int, Change] = {}
+        """The last record of each partition when the log was opened."""
+        self.standby = False
+        """Whether the server was a standby when the session began."""
         self._feeder: Feeder | None = None
         self._watch: Watch | None = None
         self._replication: pq.abc.PGconn | None = None
@@ -131,7 +136,7 @@ class Session:
 
     def watch(self) -> None:
         """Look at the publication from now on, until the session ends."""
-        self._watch = Watch(self.source, self.settings.publication, self.selection, self.wake)
+        self._watch = Watch(self.source, self.settings.publication, self.selection, self.wake, self.standby)
 
     def close(self) -> None:
         """End it all: what was handed over becomes durable if the log still takes it, and the server is told."""
@@ -167,7 +172,8 @@ class Session:
         try:
             decoder = ChangeDecoder(reader.schema)
             assert feeder.tails is not None
-            return {partition: decoder.decode(b'["tail"]', value).position for partition, value in feeder.tails.items()}
+            self.tails = {p: decoder.decode(b'["tail"]', value) for p, value in feeder.tails.items()}
+            return {partition: change.position for partition, change in self.tails.items()}
         finally:
             reader.close()
 

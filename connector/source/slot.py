@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import select
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -21,8 +22,7 @@ from connector.errors import SlotBusy, SourceError, SourceGap, SourceUnavailable
 from connector.source.connection import command_error, connect_error
 
 _SLOT = """
-SELECT plugin, database, active_pid, confirmed_flush_lsn::text, restart_lsn::text, {wal_status},
-       to_jsonb(s) ->> 'invalidation_reason' -- 17 and later
+SELECT plugin, database, active_pid, confirmed_flush_lsn::text, restart_lsn::text, {wal_status}, {reason}
   FROM pg_replication_slots s WHERE slot_name = %(slot)s
 """
 GONE = "it does not exist any more, so changes since it was dropped are missing"
@@ -42,12 +42,24 @@ _POSITION = """
 SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END::text
 """
 
+# Which cluster it is, over an ordinary connection: a waiting capture need not use up a walsender to know.
+_SYSTEM = "SELECT system_identifier::text FROM pg_control_system()"
+
+_STANDBY = "SELECT pg_is_in_recovery()"
+
+# Tells a server that has been running all the time from every other one, its own restart included.
+_RUN = "SELECT extract(epoch FROM pg_postmaster_start_time())::text"
+
 # Transactions that slot creation would wait for (PostgreSQL section 49.2.1: it needs a consistent point).
 _OLD_TRANSACTIONS = """
 SELECT pid, coalesce(extract(epoch FROM now() - xact_start), 0)::int
   FROM pg_stat_activity
  WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() ORDER BY 2 DESC LIMIT 3
 """
+
+
+# Which publication goes by our name: one that was dropped and made again has another oid.
+_PUBLICATION = "SELECT oid::text FROM pg_publication WHERE pubname = %(publication)s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +70,7 @@ class SlotState:
     database: str
     active_pid: int | None
     confirmed: int
+    restart: int
     lost: str
 
 
@@ -79,7 +92,12 @@ class CreatedSlot:
 
 def read_slot(connection: psycopg.Connection, slot: str, server_version: int) -> SlotState | None:
     """The slot's state, None when there is no such slot."""
-    query = _SLOT.format(wal_status="wal_status" if server_version >= 130000 else "NULL")
+    reason = "NULL"
+    if server_version >= 170000:
+        reason = "invalidation_reason"
+    elif server_version >= 160000:
+        reason = "CASE WHEN conflicting THEN 'rows_removed or wal_level_insufficient on the primary' END"
+    query = _SLOT.format(wal_status="wal_status" if server_version >= 130000 else "NULL", reason=reason)
     row = connection.execute(query, {"slot": slot}).fetchone()
     if row is None:
         return None
@@ -87,7 +105,17 @@ def read_slot(connection: psycopg.Connection, slot: str, server_version: int) ->
     lost = ""
     if wal_status == "lost" or restart is None or reason is not None:
         lost = INVALIDATED.get(reason or "wal_removed", str(reason))
-    return SlotState(plugin, database, pid, parse_lsn(confirmed or "0/0"), lost)
+    return SlotState(plugin, database, pid, parse_lsn(confirmed or "0/0"), parse_lsn(restart or "0/0"), lost)
+
+
+def system_of(connection: psycopg.Connection) -> str:
+    """The system identifier; empty where a DBA keeps it from this role."""
+    try:
+        row = connection.execute(_SYSTEM).fetchone()
+    except psycopg.errors.InsufficientPrivilege:
+        return ""
+    assert row is not None
+    return str(row[0])
 
 
 def wal_position(connection: psycopg.Connection) -> int:
@@ -97,6 +125,11 @@ def wal_position(connection: psycopg.Connection) -> int:
     return parse_lsn(row[0])
 
 
+def in_recovery(connection: psycopg.Connection) -> bool:
+    """Whether the server is a standby now."""
+    return connection.execute(_STANDBY).fetchone() == (True,)
+
+
 def require_own(state: SlotState, slot: str, database: str) -> None:
     """SourceError when it can be no slot of ours."""
     if state.plugin != "pgoutput" or state.database != database:
@@ -104,8 +137,13 @@ def require_own(state: SlotState, slot: str, database: str) -> None:
         raise SourceError(_RESUME, slot, cause, "choose another source.slot")
 
 
-def gap_at(state: SlotState | None, confirmed: int) -> str:
-    """Why streaming cannot go on from `confirmed`, the last LSN this connector told the server; empty when it can."""
+def gap_at(state: SlotState | None, meta: Mapping[str, str]) -> str:
+    """Why streaming cannot go on from what `meta` remembers of the slot; empty when it can.
+
+    confirmed: the last LSN that the server was told; created: where the slot was made to begin; restart: where its WAL
+    began when it was last seen, and that never goes back, not even in a crash of the server.
+    """
+    confirmed, created, restart = int(meta["confirmed"]), int(meta.get("created", 0)), int(meta.get("restart", 0))
     if state is None:
         return GONE
     if state.lost:
@@ -114,6 +152,12 @@ def gap_at(state: SlotState | None, confirmed: int) -> str:
         return (
             f"it stands at {lsn_text(state.confirmed)}, but this connector confirmed only {lsn_text(confirmed)}:"
             " it was recreated or moved on by somebody else, so changes are missing"
+        )
+    if state.confirmed < created or state.restart < restart:
+        return (
+            f"it stands at {lsn_text(state.confirmed)} and reads WAL from {lsn_text(state.restart)} on, but the slot of"
+            f" this connector began at {lsn_text(created)} and last read from {lsn_text(restart)} on: it is another"
+            " slot, or an older copy of it on a server that was restored"
         )
     return ""
 
@@ -173,9 +217,44 @@ def identify_system(replication: pq.abc.PGconn) -> SystemIdentity:
     return SystemIdentity(row[0], int(row[1]))
 
 
-def create_slot(replication: pq.abc.PGconn, connection: psycopg.Connection, slot: str, timeout: float) -> CreatedSlot:
-    """Make the slot; it waits for transactions that are open now, at most `timeout` seconds, then leaves no slot."""
-    command = f'CREATE_REPLICATION_SLOT "{slot}" LOGICAL pgoutput EXPORT_SNAPSHOT'
+def run_of(connection: psycopg.Connection) -> str:
+    """Which run of which server this is."""
+    row = connection.execute(_RUN).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def publication_of(connection: psycopg.Connection, publication: str) -> str:
+    """The oid of the publication; empty without one."""
+    row = connection.execute(_PUBLICATION, {"publication": publication}).fetchone()
+    return "" if row is None else str(row[0])
+
+
+def timeline_history(replication: pq.abc.PGconn, timeline: int) -> str:
+    """The history file of a timeline: from which one it branched, and where. Empty when the server has none."""
+    if timeline == 1:
+        return ""
+    try:
+        return _command(replication, f"TIMELINE_HISTORY {timeline}", "ask for the timeline's history", 10.0)[1]
+    except SourceUnavailable:
+        raise
+    except SourceError:
+        return ""
+    except TimeoutError:
+        raise SourceUnavailable(
+            "ask for the timeline's history", "source.dsn", "no answer within 10 s", "waiting for the server"
+        ) from None
+
+
+def create_slot(
+    replication: pq.abc.PGconn, connection: psycopg.Connection, slot: str, timeout: float, failover: bool = False
+) -> CreatedSlot:
+    """Make the slot; it waits for transactions that are open now, at most `timeout` seconds, then leaves no slot.
+
+    failover: standbys may keep a copy of it (17 and later), by which streaming goes on after a promotion.
+    """
+    options = "(SNAPSHOT 'export', FAILOVER true)" if failover else "EXPORT_SNAPSHOT"
+    command = f'CREATE_REPLICATION_SLOT "{slot}" LOGICAL pgoutput {options}'
     try:
         row = _command(replication, command, "create the replication slot", timeout)
     except TimeoutError:
@@ -183,6 +262,14 @@ def create_slot(replication: pq.abc.PGconn, connection: psycopg.Connection, slot
         # command takes its unfinished slot with it.
         _cancel(replication)
         replication.finish()
+        if in_recovery(connection):
+            raise SourceUnavailable(
+                "create the replication slot",
+                slot,
+                f"this standby has heard nothing of the primary's running transactions for {timeout:.0f} s",
+                "on the primary, as a superuser: SELECT pg_log_standby_snapshot(); (or GRANT EXECUTE ON FUNCTION"
+                " pg_log_standby_snapshot() TO somebody who may); a busy primary does it by itself every 15 s",
+            ) from None
         waiting = [f"pid {pid} for {age} s" for pid, age in connection.execute(_OLD_TRANSACTIONS).fetchall()]
         raise SourceUnavailable(
             "create the replication slot",
@@ -243,7 +330,12 @@ def replication_error(operation: str, subject: str, result: pq.abc.PGresult) -> 
             if "publication" in message:
                 cause = f"{message}: the slot is older than the publication, so WAL before it cannot be decoded"
                 return _gap(subject, cause)
-            return _gap(subject, gap_at(None, 0))
+            return _gap(subject, gap_at(None, {"confirmed": "0"}))
+        case "55000" if "wal_level" in message:
+            mend = "set wal_level = 'logical' there, restart that server once, and start again"
+            return SourceError(operation, subject, message, mend)
+        case "40001":  # a standby's recovery was in the way, and may have invalidated the slot
+            return SourceUnavailable(operation, subject, message, "nothing is to be done: the next session looks again")
         case "55000" | "58P01":  # the slot was invalidated; WAL that it needs is gone
             return _gap(subject, message)
         case "":

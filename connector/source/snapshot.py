@@ -25,13 +25,23 @@ from connector.change.selection import Role
 from connector.errors import ConnectorError, SourceGap, SourceUnavailable
 from connector.observe import Fault, SnapshotProgress
 from connector.source.assembler import Assembler
-from connector.source.attachment import SNAPSHOT, STATE_SNAPSHOT, STATE_STREAMING, Attachment
+from connector.source.attachment import (
+    COLUMNS,
+    PUBLICATION,
+    READ_UNTIL,
+    RUN,
+    SNAPSHOT,
+    STATE_SNAPSHOT,
+    STATE_STREAMING,
+    Attachment,
+)
 from connector.source.chunks import load_plan
 from connector.source.gap import GAP, REQUEST, asked_tables
 from connector.source.meanwhile import Meanwhile
 from connector.source.readers import Chunk, Readers
 from connector.source.reads import SnapshotReads
 
+_KEPT = ("system", "timeline", "selection", "keys", "epoch", "confirmed", "created", COLUMNS, PUBLICATION, RUN)
 _AFTER_FAILURE = 10.0
 """Seconds until reading goes on after it failed while the stream did not."""
 _TOLD_EVERY = 1.0
@@ -179,7 +189,7 @@ class Snapshot:
 
     def _hand_over(self, meta: dict[str, str]) -> None:
         """To the log, and with it how far the reading is."""
-        self._assembler.note({SNAPSHOT: self._dump()} | meta)
+        self._assembler.note({SNAPSHOT: self._dump(), READ_UNTIL: str(self._session.progress.received)} | meta)
         self._session.hand_over(self._assembler)
 
     def _dump(self) -> str:
@@ -195,9 +205,7 @@ class Snapshot:
     def _begin(self) -> dict[str, Any]:
         """What the begin marker tells: the index's meta, from which a lost index is rebuilt, and what is read."""
         order, meta = self._order, self._session.index.meta()
-        kept = {
-            name: meta[name] for name in ("system", "timeline", "selection", "keys", "columns", "epoch", "confirmed")
-        }
+        kept = {name: meta[name] for name in _KEPT if name in meta}
         state = STATE_STREAMING if order.reread else STATE_SNAPSHOT
         kept |= {"state": state, GAP: order.gap, "slot": self._session.slot}
         return kept | {"tables": list(order.tables), "reread": order.reread}

@@ -174,6 +174,8 @@ def _keepalive(session: Session, assembler: Assembler, data: bytes) -> None:
     keepalive = parse_keepalive(data)
     if assembler.size == 0 or session.feeder.idle:
         session.hand_over(assembler)
+    if assembler.proof is not None and not assembler.in_transaction:
+        assembler.proof = assembler.proof.passed(keepalive.server_end)
     session.progress.server_at(keepalive.server_end)
     if keepalive.reply:
         session.feedback()

@@ -1,7 +1,8 @@
-"""Looks at the publication while the stream runs: a table taken out of it leaves no trace in the stream itself.
+"""Looks at what leaves no trace in the stream itself: a table taken out of the publication, a standby's promotion.
 
-Contract: a thread with an ordinary connection of its own asks every `interval` seconds; `failure` is the SourceGap
-that ends the session, set once. A database that cannot be asked is no finding: the stream notices that by itself.
+Contract: a thread with an ordinary connection of its own asks every `interval` seconds; `failure` is the error
+that ends the session, set once: SourceGap for a table, SourceWaits for a promotion, after which the next session goes
+on under a new epoch. A database that cannot be asked is no finding: the stream notices that by itself.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from collections.abc import Callable
 import psycopg
 
 from connector.change.selection import Selection
-from connector.errors import SourceError, SourceGap
+from connector.errors import SourceError, SourceGap, SourceWaits
 from connector.settings import SourceSettings
 from connector.source.connection import ask
+from connector.source.slot import in_recovery
 
 # Captured tables of which the publication has neither themselves nor any partition. A table that was renamed is an
 # error here and no finding: the stream tells of it. Before 12 there is no pg_partition_tree, and so no watch.
@@ -34,7 +36,7 @@ INTERVAL = 3.0
 
 
 class Watch:
-    """See the module's contract. wake: called when there is a failure, from the watch's thread."""
+    """See the module's contract. wake: called when there is a failure, from the watch's thread; standby: it was one."""
 
     def __init__(
         self,
@@ -42,13 +44,15 @@ class Watch:
         publication: str,
         selection: Selection,
         wake: Callable[[], None],
+        standby: bool,
         interval: float = INTERVAL,
     ) -> None:
-        self.failure: SourceGap | None = None
+        self.failure: SourceError | None = None
         self._settings = settings
         self._publication = publication
         self._selection = selection
         self._wake = wake
+        self._standby = standby
         self._interval = interval
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
@@ -76,15 +80,23 @@ class Watch:
             "names": [table.name for table in tables],
             "publication": self._publication,
         }
-        absent = [row[0] for row in connection.execute(_ABSENT, values).fetchall()]
-        if not absent:
+        if self._standby and not in_recovery(connection):
+            mend = "nothing is to be done: the next session goes on under a new epoch"
+            self._fail(SourceWaits("stream", "source.dsn", "the standby was promoted", mend))
             return
-        listed = ", ".join(absent)
-        self.failure = SourceGap(
+        absent = [row[0] for row in connection.execute(_ABSENT, values).fetchall()]
+        if absent:
+            self._fail(self._missing(", ".join(absent)))
+
+    def _missing(self, listed: str) -> SourceGap:
+        return SourceGap(
             "stream",
             f"publication {self._publication}",
             f"it does not publish {listed} any more; what is changed there meanwhile is missing in the log",
             "run what `emc-cdc setup` prints to mend the publication",
         )
+
+    def _fail(self, failure: SourceError) -> None:
+        self.failure = failure
         self._stop.set()
         self._wake()

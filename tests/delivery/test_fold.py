@@ -25,6 +25,7 @@ from delivery_story import (
 )
 from fold_run import FoldRun
 
+from connector.change.record import EPOCH, Op
 from connector.delivery import fold as fold_module
 from connector.delivery import judged as judged_module
 from connector.delivery.dispatch import Answer
@@ -501,3 +502,22 @@ def test_text_keys_that_look_like_lists(run: FoldRun, story: Story) -> None:
     )
     assert run.statuses == {code(1): [1, 3]}
     assert run.due[-1].event.FormsPayments == 1
+
+
+@pytest.mark.parametrize("cut", [1, 2])
+def test_an_epoch_may_begin_inside_a_transaction(run: FoldRun, story: Story, cut: int) -> None:
+    """A capture that took over goes on in the middle: judged once, when it is whole; what was applied stays applied."""
+    run.poll(story.transaction(create(SERVICE, service(1))))
+    run.poll(story.transaction(create(DOSSIER, dossier(1))))
+    whole = story.transaction(
+        update(DOSSIER, dossier(1, IN_WORK)), create(PAYMENT, payment(5, of=1)), update(DOSSIER, dossier(1, RETURNED))
+    )
+    place = whole[cut - 1].position._replace(epoch=2)
+    marker = replace(whole[0], op=Op.MESSAGE, table="", key=(), after=None, position=place, transaction=None)
+    later = [replace(change, position=change.position._replace(epoch=2)) for change in whole[cut - 1 :]]
+    run.poll([*whole[:cut], replace(marker, marker=EPOCH, last=False)])
+    assert run.statuses == {code(1): [1]}
+    run.poll(later)  # the first of them is the last of before, told twice
+    assert run.statuses == {code(1): [1, 3]}
+    assert run.due[-1].event.FormsPayments == 1
+    assert run.due[-1].position == str(later[-1].position)

@@ -52,6 +52,8 @@ def test_tails_are_the_last_records(log: Log) -> None:
     writer.open()
     writer.append(entries("0:a", "1:b", "0:c"))
     writer.append(entries("1:d"))
+    assert log.contents()
+    assert log.reader().tails() == {0: b"value c", 1: b"value d"}
     writer.close()
     assert log.writer().open() == {0: b"value c", 1: b"value d"}
 

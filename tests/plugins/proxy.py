@@ -68,6 +68,16 @@ class Proxy:
         """The same connection string, through the proxy."""
         return dsn.replace(f"port={self._target} ", f"port={self.port} ")
 
+    def lead_to(self, port: int) -> None:
+        """From now on connections lead to another server, as when a virtual address moves; those there are are cut."""
+
+        def move() -> None:
+            self._target = port
+            for link in list(self._links):
+                self._end(link, reset=True)
+
+        self._do(move)
+
     @property
     def open_links(self) -> int:
         """Connections that pass bytes now."""

@@ -147,8 +147,14 @@ class Attached:
 
     def __init__(self, database: Database, directory: Path, tables: str = TABLES) -> None:
         self.database = database
+        self.decoded = database
+        """Where capture connects to: a standby of the database, or what has taken its place."""
+        self.dsn = ""
+        """Where capture connects to instead, if not straight to `decoded`."""
         self.directory = directory
         self.selection = SELECTION
+        self.name = "thu"
+        self.log: dict[str, Any] = {"embedded": {"path": str(directory / "log.sqlite")}}
         self.settings = self.settings_with()
         self.owner = self.connect()
         self.owner.execute(tables.encode())
@@ -165,14 +171,14 @@ class Attached:
     def written(self, **source: Any) -> dict[str, Any]:
         """The settings as they would stand in the file."""
         return {
-            "name": "thu",
+            "name": self.name,
             "source": {
-                "dsn": self.database.dsn("emc_cdc"),
+                "dsn": self.dsn or self.decoded.dsn("emc_cdc"),
                 "data": str(self.directory / "capture"),
                 "feedback_interval": 0.2,
                 **source,
             },
-            "log": {"partitions": PARTITIONS, "embedded": {"path": str(self.directory / "log.sqlite")}},
+            "log": {"partitions": PARTITIONS, **self.log},
         }
 
     def settings_with(self, **source: Any) -> Settings:
@@ -241,7 +247,9 @@ class Attached:
 
     def slot(self, column: str) -> Any:
         """A column of the slot's row in pg_replication_slots; None without a slot."""
-        found = self.ask(f"SELECT {column} FROM pg_replication_slots WHERE slot_name = %s", self.settings.slot)
+        question = f"SELECT {column} FROM pg_replication_slots WHERE slot_name = %s"
+        with psycopg.connect(self.decoded.dsn("postgres"), autocommit=True) as admin:
+            found = admin.execute(question.encode(), (self.settings.slot,)).fetchall()
         return found[0][0] if found else None
 
     def settle(self, running: Running | None = None) -> None:
@@ -310,6 +318,13 @@ def assert_ordered(partition: list[Change]) -> None:
     assert marked == list(dict.fromkeys(change.transaction for change in streamed))
     for change, following in zip(streamed, [*streamed, None][1:], strict=True):
         assert change.last == (following is None or following.transaction != change.transaction)
+
+
+def assert_told_once(records: list[list[Change]]) -> None:
+    """No change stands twice in a partition, not even under two epochs; for a log of one history of WAL."""
+    for partition in records:
+        told = [(change.transaction, *change.position[1:]) for change in partition if change.transaction]
+        assert len(told) == len(set(told))
 
 
 def fold(records: list[list[Change]], table: str) -> dict[str, dict[str, Any]]:

@@ -61,8 +61,8 @@ def test_what_the_log_has_is_not_told_again(attached: Attached) -> None:
     with attached.process(crash_after=1) as process:
         await_line(process, "streaming")
         with attached.owner.transaction():
-            attached.owner.execute("""UPDATE "mot cua"."Hồ sơ" SET trang_thai = 'x', noi_dung = %s""", (BIG,))
             attached.owner.execute("""UPDATE "mot cua".thanh_toan SET ho_so_id = ho_so_id % 30 + 1""")
+            attached.owner.execute("""UPDATE "mot cua"."Hồ sơ" SET trang_thai = 'x', noi_dung = %s""", (BIG,))
             attached.owner.execute("""UPDATE "mot cua"."Hồ sơ" SET id = 700 WHERE id = 7""")
             attached.owner.execute("""TRUNCATE "mot cua".don_vi""")
         killed(process)

@@ -172,3 +172,21 @@ def test_a_gap_stops_the_start(attached: Attached, lost: str) -> None:
     attached.assert_exact()
     assert len(gaps(attached)) == 2
     assert not remembered(careful.index)[REQUEST]
+
+
+def test_a_publication_made_after_the_slot(attached: Attached) -> None:
+    """Dropped and made again while capture was away: some versions stop decoding, others leave out; all are told."""
+    careful = attached.settings_with()
+    with attached.capturing(settings=careful):
+        pass
+    attached.owner.execute(f'DROP PUBLICATION "{careful.publication}"'.encode())
+    miss(attached)
+    attached.set_up("owner")
+    refused = attached.refused(settings=careful)
+    assert "younger than the slot" in refused.cause
+    assert "emc-cdc snapshot --all" in refused.mend
+    request(careful.index, request_text(None))
+    with attached.capturing(settings=careful):
+        pass
+    attached.assert_exact()
+    assert len(gaps(attached)) == 2
