@@ -238,8 +238,8 @@ def test_large_values_of_rows_that_are_not_read_yet(attached: Attached, monkeypa
 
     def touch() -> None:
         with attached.connect() as owner:
-            while not stop.is_set():
-                owner.execute("""UPDATE "mot cua"."Hồ sơ" SET trang_thai = trang_thai || '.' WHERE id % 400 = 0""")
+            while not stop.wait(0.001):
+                owner.execute("""UPDATE "mot cua"."Hồ sơ" SET trang_thai = md5(trang_thai) WHERE id % 400 = 0""")
 
     toucher = threading.Thread(target=touch)
     try:
@@ -297,14 +297,18 @@ def test_never_more_connections_than_allowed(attached: Attached) -> None:
     assert 1 < most <= 3 + 4
 
 
-def test_a_locked_table_is_waited_for_without_blocking_anybody(attached: Attached) -> None:
+def test_a_locked_table_is_waited_for_without_blocking_anybody(
+    attached: Attached, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A migration holds a table: the reading waits with short lock timeouts, and goes on when it is over."""
     attached.settings = attached.settings_with(lock_timeout=0.2)
     with attached.capturing() as running, attached.connect() as migration:
+        go_on = hold_reading(monkeypatch, PAYMENT)
         request(attached.settings.index, request_text([UNIT, PAYMENT]))
         # A lock of a table takes a transaction id: the reading must have begun before it.
-        running.until(lambda: bool(remembered(attached.settings.index).get("snapshot")), "it has begun")
+        running.until(lambda: progress(attached, UNIT) > 0, "it has begun")
         migration.execute('BEGIN; LOCK TABLE "mot cua".thanh_toan IN ACCESS EXCLUSIVE MODE')
+        go_on.set()
         attached.owner.execute("""UPDATE "mot cua".don_vi SET ten = 'x'""")
         running.until(lambda: len(attached.streamed(UNIT)) > 0, "the stream goes on")
         until(
