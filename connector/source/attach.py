@@ -91,13 +91,13 @@ def attach(session: Session, connection: psycopg.Connection, slot_timeout: float
         state = None
     if state is None:
         # While the log takes nothing there is no use in a new slot, which would hold WAL back, nor in reading tables.
-        session.open_log(pumping=False)
+        session.open_log()
         if gap and meta["state"] == STATE_STREAMING:
             session.hub.emit(told(session.slot, gap))
         return ground, read_tables(ground, int(meta.get("epoch", 0)), slot_timeout, gap)
     _require_same_selection(session, meta)
     _require_same_keys(ground, meta)
-    slots.start_streaming(session.replication, session.slot, session.settings.publication, server.version)
+    session.start_streaming(server.version)
     if COLUMNS not in meta:
         session.index.save([], {COLUMNS: columns_text(tables)})
     session.progress = Progress(state.confirmed)

@@ -69,7 +69,7 @@ def read_tables(ground: Attachment, last_epoch: int, slot_timeout: float, gap: s
         if not retryable(error):
             _give_up(ground)
         raise
-    slots.start_streaming(session.replication, session.slot, session.settings.publication, ground.server.version)
+    session.start_streaming(ground.server.version)
     session.hub.emit(SourceConnected(ground.server.version, session.slot, created.consistent_point, native is not None))
     return assembler
 
@@ -77,7 +77,7 @@ def read_tables(ground: Attachment, last_epoch: int, slot_timeout: float, gap: s
 def _begin(ground: Attachment, last_epoch: int, created: slots.CreatedSlot, gap: str) -> tuple[Assembler, Snapshot]:
     session = ground.session
     session.progress = Progress(created.consistent_point)
-    tails = session.open_log(pumping=False)
+    tails = session.open_log()
     epoch = max([last_epoch, *(tail.epoch for tail in tails.values())]) + 1
     point = str(created.consistent_point)
     session.index.save([], {"epoch": str(epoch), "confirmed": point, "created": point})
@@ -96,7 +96,7 @@ def _read_before_streaming(ground: Attachment, snapshot: Snapshot) -> None:
         return snapshot.due or snapshot.failure is not None or session.stop.is_set() or time.monotonic() > until
 
     while not (snapshot.finished or snapshot.waiting) and time.monotonic() <= until:
-        session.wait_for(something_to_do, "write the snapshot to the log", pumping=False)
+        session.wait_for(something_to_do, "write the snapshot to the log")
         if snapshot.failure is not None:
             raise snapshot.failure
         if session.stop.is_set():
@@ -106,7 +106,7 @@ def _read_before_streaming(ground: Attachment, snapshot: Snapshot) -> None:
         snapshot.close()
         session.snapshot = None
     snapshot.release()
-    session.wait_for(lambda: session.feeder.idle, "write the snapshot to the log", pumping=False)
+    session.wait_for(lambda: session.feeder.idle, "write the snapshot to the log")
 
 
 def _give_up(ground: Attachment) -> None:

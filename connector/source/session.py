@@ -98,7 +98,8 @@ class Session:
         self._feeder: Feeder | None = None
         self._watch: Watch | None = None
         self._replication: pq.abc.PGconn | None = None
-        self._told = -1
+        self._told = 0
+        self._streaming = False
         self.told_at = 0.0
         """When the server last heard from us (time.monotonic())."""
         self._heard_at = self._asked_at = time.monotonic()
@@ -158,16 +159,18 @@ class Session:
 
     # -- the log -----------------------------------------------------------------------------------------------------
 
-    def open_log(self, pumping: bool = True) -> dict[int, Position]:
-        """The last position of each partition of the log, which is opened on its own thread unless it is open.
+    def start_streaming(self, server_version: int) -> None:
+        """Have the server stream from the slot; from now on it is answered whatever is waited for."""
+        slots.start_streaming(self.replication, self.slot, self.settings.publication, server_version)
+        self._streaming = True
 
-        The server is answered meanwhile, where that is wanted (`pumping`).
-        """
+    def open_log(self) -> dict[int, Position]:
+        """The last position of each partition of the log, which is opened on its own thread unless it is open."""
         feeder = self._feeder
         if feeder is None:
             feeder = Feeder(self._open_writer, self.index, self.hub, self.settings.log.memory, self.wake)
             self._feeder = feeder
-        self.wait_for(lambda: feeder.tails is not None, "open the change log", patience=60.0, pumping=pumping)
+        self.wait_for(lambda: feeder.tails is not None, "open the change log", patience=60.0)
         reader = self.open_reader()
         try:
             decoder = ChangeDecoder(reader.schema)
@@ -209,9 +212,7 @@ class Session:
         feeder = self.feeder
         self.wait_for(lambda: feeder.room, "write to the change log")
 
-    def wait_for(
-        self, condition: Callable[[], bool], operation: str, patience: float | None = None, pumping: bool = True
-    ) -> None:
+    def wait_for(self, condition: Callable[[], bool], operation: str, patience: float | None = None) -> None:
         """Wait for the log thread. LogUnavailable when it makes no progress for `patience` seconds."""
         feeder = self.feeder
         patience = self.source.stall_timeout if patience is None else patience
@@ -226,7 +227,7 @@ class Session:
                 )
             select.select([self._wake_read], [], [], 0.5)
             self._drain_wake()
-            if pumping and self._told >= 0:
+            if self._streaming:
                 self.feedback()
 
     # -- the server --------------------------------------------------------------------------------------------------
@@ -294,7 +295,7 @@ class Session:
         """Have the server say how far it has come, which it does at once; not more often than it is told anything."""
         now = time.monotonic()
         if now - self.told_at > _PROMPT:
-            self._send(max(self._told, 0), asks=True)
+            self._send(self._told, asks=True)
 
     def _send(self, told: int, asks: bool = False) -> None:
         connection = self.replication
@@ -320,7 +321,7 @@ class Session:
             return
         self._note_durable(feeder)
         try:
-            if self._told >= 0:
+            if self._streaming:
                 self._send(feeder.saved_lsn)
         except ConnectorError:
             return

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 from attached_source import DOSSIER, Attached, until
 from gated_log import behind_a_gate
+
+from connector.log.opening import open_writer
 
 
 def assert_once(attached: Attached, updates: int) -> None:
@@ -58,4 +64,31 @@ def test_a_stuck_log_does_not_keep_the_server_from_stopping(attached: Attached) 
         attached.database.server.start()
         until(lambda: running.sessions >= 2, "streaming again")
         attached.settle(running)
+    assert_once(attached, 30)
+
+
+@pytest.mark.heavy
+def test_the_server_is_answered_while_the_log_is_opened(attached: Attached) -> None:
+    """A log that takes longer to open than wal_sender_timeout allows for silence costs no connection."""
+    with attached.capturing():
+        pass
+
+    class Slow:
+        """The real writer, which opens late."""
+
+        def __init__(self) -> None:
+            self._writer = open_writer(attached.settings)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._writer, name)
+
+        def open(self) -> Mapping[int, bytes]:
+            threading.Event().wait(12.0)
+            return self._writer.open()
+
+    with attached.capturing(writer=Slow) as running:
+        attached.owner.execute("""UPDATE "mot cua"."Hồ sơ" SET trang_thai = 'x'""")
+        attached.settle(running)
+    assert running.sessions == 1
+    assert not running.faults
     assert_once(attached, 30)
