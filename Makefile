@@ -12,6 +12,8 @@ PYTHON ?= python3
 ARGS ?=
 
 BIN := .venv/bin
+# Each process has its own servers, and takes over tests of the other when it has none left: one version after another.
+SIDE_BY_SIDE := --numprocesses 2 --dist worksteal
 DEMO := .venv-demo
 SOURCES := pyproject.toml setup.py $(shell find connector -type f -not -name '*.pyc' -not -name '.*' -not -name 'native.c' -not -name '*.so')
 
@@ -44,10 +46,10 @@ install:
 	tests/install
 
 test: install venv
-	$(BIN)/python -m pytest --durations=10 $(ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) --durations=10 $(ARGS)
 
 test-full: install venv
-	$(BIN)/python -m pytest --durations=10 --full $(ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) --durations=10 --full $(ARGS)
 
 lint: venv
 	$(BIN)/ruff check .
