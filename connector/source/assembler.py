@@ -49,7 +49,7 @@ from connector.source.decode.records import record
 from connector.source.decode.transcoder import PADDING
 from connector.source.fitting import fit, renamed
 from connector.source.index import NO_DOSSIER, IndexChanges, KeyedIndex, Texts
-from connector.source.meanwhile import Meanwhile
+from connector.source.meanwhile import UNREAD, Meanwhile
 from connector.source.proof import Proof
 from connector.source.protocol import PAYLOAD, payload_lsn
 from connector.source.relation import CapturedRelation
@@ -522,12 +522,16 @@ class Assembler:
         old_link: bytes | None,
     ) -> None:
         """An update of a row that was not read yet, of which the stream leaves values out: the read will tell it."""
-        if old_key is not None and old_key != unread.key:
+        moved = old_key is not None and old_key != unread.key
+        if moved:
             assert old_row is not None
+            assert old_key is not None
             self._remove(table, data, old_row, old_key, old_link)
         assert self.meanwhile is not None
         texts = {name: text for name, text in unread.texts.items() if text is None or isinstance(text, bytes)}
-        self.meanwhile.lay_over(table.key_prefix + unread.key + b"]", texts)
+        self.meanwhile.lay_over(table.key_prefix + unread.key + b"]", texts, moved)
+        if moved:
+            self._note[UNREAD] = json.dumps(sorted(self.meanwhile.moved), ensure_ascii=False)
 
     def _relation(self, data: bytes) -> None:
         relation = parse(data[PAYLOAD : -len(PADDING)])

@@ -6,7 +6,8 @@ that the snapshot does not see may have been streamed by then: its commit is dec
 told of a row is newer than the read, so the read is dropped. Whatever the snapshot sees has been streamed before.
 
 An update may leave a large value out of a row that no chunk has told yet: then it cannot be told, and is laid over the
-read (`Overlay`).
+read (`Overlay`). Where it also gives the row another key, that may lie in a span which has been told: whoever makes
+the update durable remembers the table with it (`UNREAD`), which is read from its beginning when a session ends first.
 
 Invariant: of every transaction that was streamed since the reading began, and that some chunk not told yet may not see,
 either all its keys are remembered, or it is known as `vast`, and chunks that do not see it are read again later. What
@@ -15,6 +16,7 @@ was streamed before the reading began every chunk sees: `readers` wait for that.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -25,6 +27,10 @@ MOST_KEYS = 200_000
 
 MOST_OVERLAYS = 20_000
 """Rows for which updates are kept; past that whole chunks are read again instead."""
+
+
+UNREAD = "unread"
+"""The index's memory of the tables of `Meanwhile.moved`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,10 @@ class Meanwhile:
         self.tables = frozenset(tables)
         self.overlays: dict[bytes, Overlay] = {}
         """Rows of which updates could not be told, until a read tells them or they are told whole or are gone."""
+        self.moved: set[str] = set()
+        """Tables of which such rows got another key: the spans that are not told yet need not have them."""
+        self.missed: set[str] = set()
+        """Those of which one is in no overlay, for there are too many."""
         self._transactions: dict[int, _Transaction] = {}
         self._current = _Transaction()
         self._xid = 0
@@ -101,12 +111,20 @@ class Meanwhile:
     def empty(self, table: str) -> None:
         """It truncates a table."""
         self._current.emptied.add(table)
+        self.overlays = {key: each for key, each in self.overlays.items() if _table_of(key) != table}
 
-    def lay_over(self, key: bytes, texts: Mapping[str, bytes | None]) -> None:
-        """Its update of a row cannot be told, because the row was not read yet. texts: all but what it leaves out."""
+    def lay_over(self, key: bytes, texts: Mapping[str, bytes | None], moved: bool) -> None:
+        """Its update of a row cannot be told, because the row was not read yet. texts: all but what it leaves out.
+
+        moved: it gives the row this key.
+        """
+        if moved:
+            self.moved.add(_table_of(key))
         before = self.overlays.get(key)
         if before is None and len(self.overlays) >= MOST_OVERLAYS:
             self._current.vast = True  # chunks that see it tell the whole
+            if moved:
+                self.missed.add(_table_of(key))
         else:
             self.overlays[key] = Overlay(self._xid, texts if before is None else {**before.texts, **texts})
 
@@ -134,3 +152,14 @@ class Meanwhile:
             for xid, each in self._transactions.items()
             if each is self._current or not all(snapshot.sees(xid) for snapshot in known)
         }
+
+    def unread(self) -> set[str]:
+        """Tables of which rows are not told yet, once all chunks are. They are to be read again, from now on."""
+        tables = {_table_of(key) for key in self.overlays} | self.missed
+        self.missed.clear()
+        return tables
+
+
+def _table_of(key: bytes) -> str:
+    """The full name of a record's table."""
+    return str(json.loads(key)[0])

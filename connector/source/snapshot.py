@@ -37,7 +37,7 @@ from connector.source.attachment import (
 )
 from connector.source.chunks import load_plan
 from connector.source.gap import GAP, REQUEST, asked_tables
-from connector.source.meanwhile import Meanwhile
+from connector.source.meanwhile import UNREAD, Meanwhile
 from connector.source.readers import Chunk, Readers
 from connector.source.reads import SnapshotReads
 
@@ -100,7 +100,9 @@ class Snapshot:
         self._session = ground.session
         self._assembler = assembler
         self._order = order
-        known = progress["tables"] if progress else {}
+        # A table of which a session left something unread behind what it had told is read from its beginning.
+        unread = json.loads(self._session.index.meta().get(UNREAD) or "[]") if progress else []
+        known = {name: each for name, each in progress["tables"].items() if name not in unread} if progress else {}
         self._plans = [load_plan(ground.tables[name], known.get(name)) for name in order.tables]
         self._meanwhile = assembler.meanwhile = Meanwhile(order.tables)
         self._reads = SnapshotReads(assembler, self._session.index)
@@ -174,17 +176,17 @@ class Snapshot:
         self._session.make_room()
 
     def _end(self) -> None:
-        if overlays := self._meanwhile.overlays:
+        if tables := self._meanwhile.unread():
             # A row that got another key in the middle may have slipped from an unread span into one that was read.
             if self._again == _MOST_AGAIN:
-                raise _unread(overlays)
+                raise _unread(tables)
             self._again += 1
-            self._readers.read_again({json.loads(key)[0] for key in overlays})
+            self._readers.read_again(tables)
             return
         self._marker(SNAPSHOT_END, b"{}")
         self._assembler.stop_watching()
         self.finished = True
-        self._hand_over({"state": STATE_STREAMING, GAP: "", SNAPSHOT: ""})
+        self._hand_over({"state": STATE_STREAMING, GAP: "", SNAPSHOT: "", UNREAD: ""})
         self._show(finished=True)
 
     def _hand_over(self, meta: dict[str, str]) -> None:
@@ -260,11 +262,10 @@ def _held_up(xids: Sequence[int]) -> SourceUnavailable:
     )
 
 
-def _unread(keys: Collection[bytes]) -> SourceGap:
-    tables = sorted({json.loads(key)[0] for key in keys})
+def _unread(tables: Collection[str]) -> SourceGap:
     return SourceGap(
         "read the snapshot",
-        ", ".join(tables),
-        f"{len(keys)} rows were changed while they were read, and no chunk showed them",
+        ", ".join(sorted(tables)),
+        "rows were changed while they were read, and no chunk showed them",
         "what is in the log is safe; if this comes again, report it as a defect",
     )

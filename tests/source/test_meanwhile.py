@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -150,3 +151,18 @@ def test_snapshots_as_text() -> None:
     """What PostgreSQL prints, with and without running transactions."""
     assert Visible.parse("10:20:10,14") == Visible(10, 20, frozenset((10, 14)))
     assert Visible.parse("744:744:") == Visible(744, 744, frozenset())
+
+
+def test_more_overlays_than_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a row that moved, maybe into what was told, at least the table is remembered, until it is read again."""
+    monkeypatch.setattr(meanwhiles, "MOST_OVERLAYS", 1)
+    meanwhile = Meanwhile(["a", "b"])
+    meanwhile.begin(7)
+    meanwhile.lay_over(b'["a","1"]', {}, moved=False)
+    meanwhile.lay_over(b'["b","2"]', {}, moved=False)
+    assert meanwhile.unread() == {"a"}
+    meanwhile.lay_over(b'["b","3"]', {}, moved=True)
+    assert meanwhile.overtaken(Visible(7, 7, frozenset())).unclear
+    assert (meanwhile.unread(), meanwhile.moved) == ({"a", "b"}, {"b"})
+    meanwhile.empty("a")
+    assert meanwhile.unread() == set()
