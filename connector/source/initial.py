@@ -93,7 +93,9 @@ def _read_before_streaming(ground: Attachment, snapshot: Snapshot) -> None:
     until = time.monotonic() + session.source.snapshot_age
 
     def something_to_do() -> bool:
-        return snapshot.due or snapshot.failure is not None or session.stop.is_set() or time.monotonic() > until
+        if snapshot.due or snapshot.ahead or snapshot.failure is not None:
+            return True
+        return session.stop.is_set() or time.monotonic() > until
 
     while not (snapshot.finished or snapshot.waiting) and time.monotonic() <= until:
         session.wait_for(something_to_do, "write the snapshot to the log")

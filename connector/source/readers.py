@@ -4,7 +4,8 @@ Contract: at most `count` connections; each chunk is read in a transaction of it
 `statement_timeout` allows, waits for locks no longer than `lock_timeout`, and writes nothing. What stands in `ready` is
 what a chunk's own snapshot sees: never what a table looked like in the middle of being rewritten. While the exported
 snapshot of the slot may be used all chunks are read under it, in one transaction per reader, for at most as long as
-the caller lets it (`release`). At most `count + 2` chunks of about 4 MiB wait to be told.
+the caller lets it (`release`), and until somebody waits for a table's lock that such a transaction has: a migration
+waits for no more than a chunk, and the application, which would queue up behind it, neither. At most `count + 2` chunks of about 4 MiB wait to be told.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ _LOCKED = 1.0
 """Seconds before a table that was locked is tried again."""
 _CANCEL = 5.0
 """Seconds that the end of a reader may take."""
+_LOOK = 1.0
+"""Seconds between two looks whether the exported snapshot is in somebody's way, when there is nothing to read."""
 _AGAIN = 0.2
 """Seconds before a chunk that had to be put back is read again."""
 
@@ -54,6 +57,11 @@ SELECT {snapshot}::text,
 """
 # What is visible, and the next transaction id: age() counts back from it. Nothing is assigned by asking.
 _NEXT = "SELECT {snapshot}::text, age('3'::xid)::bigint + 3"
+# Whether somebody waits for a lock of a table that this transaction has read.
+_IN_THE_WAY = """
+SELECT EXISTS (SELECT FROM pg_locks ours JOIN pg_locks theirs USING (database, relation)
+                WHERE ours.pid = pg_backend_pid() AND NOT theirs.granted)
+"""
 _FIRST_PAGE_BYTES = 40
 """The longest header of a WAL page (PostgreSQL, access/xlog_internal.h); behind it WAL has nothing yet."""
 _PAGE = 8192
@@ -212,7 +220,7 @@ class Readers:
         try:
             while not self._stopping and self._exported and self._read_one(connection, number, exported=True):
                 pass
-        except _Rewritten:
+        except (_Rewritten, _InTheWay):
             return False
         finally:
             connection.rollback()
@@ -222,8 +230,13 @@ class Readers:
 
     def _read_one(self, connection: psycopg.Connection, number: int, exported: bool) -> bool:
         """Read one chunk, or fail to in a way that time mends. False when there is nothing left to read."""
-        if self._wait() is None:
+        ready = self._wait(_LOOK if exported else None)
+        if ready is None:
             return False
+        if exported and connection.execute(_IN_THE_WAY).fetchone() == (True,):
+            raise _InTheWay
+        if not ready:
+            return True
         if not exported:
             self._began[number] = time.monotonic()
             self._reading[number] = None
@@ -295,16 +308,20 @@ class Readers:
                     span = plan.cut(span, last)
         return Chunk(plan, span, shape, len(lines), data, visible, 0 if exported else lsn, time_us)
 
-    def _wait(self) -> bool | None:
-        """Until there is a span to read and room for it. None when everything is read, or it is time to stop."""
+    def _wait(self, seconds: float | None = None) -> bool | None:
+        """Until there is a span to read and room for it. None when it is time to stop, False after so many seconds."""
+        until = None if seconds is None else time.monotonic() + seconds
         with self._condition:
             while not self._stopping:
-                wait = self._later - time.monotonic()
+                now = time.monotonic()
+                wait = self._later - now
                 if wait <= 0:
                     if len(self.ready) < self._settings.snapshot_readers + 2 and any(p.waiting for p in self._plans):
                         return True
                     wait = 1.0
-                self._condition.wait(wait)
+                if until is not None and now >= until:
+                    return False
+                self._condition.wait(wait if until is None else min(wait, until - now))
         return None
 
     def _look(self, connection: psycopg.Connection, table: CatalogTable) -> tuple[Visible, int, int, bool]:
@@ -330,6 +347,10 @@ def _visible(connection: psycopg.Connection) -> tuple[Visible, int]:
 
 class _Rewritten(Exception):
     """A table was rewritten since the snapshot was taken, which would show it empty."""
+
+
+class _InTheWay(Exception):
+    """Somebody waits for a lock that a long transaction has."""
 
 
 def _reached_by_a_keepalive(lsn: int) -> int:

@@ -129,9 +129,14 @@ class Snapshot:
     @property
     def due(self) -> bool:
         """Whether `step` would find something to do now."""
-        readers = self._readers
-        ready = readers.ready and self._session.progress.received >= readers.ready[0].lsn
-        return bool(ready) or all(plan.finished for plan in self._plans)
+        ready = bool(self._readers.ready) and not self.ahead
+        return ready or all(plan.finished for plan in self._plans)
+
+    @property
+    def ahead(self) -> bool:
+        """Whether the next chunk waits for the stream."""
+        ready = self._readers.ready
+        return bool(ready) and self._session.progress.received < ready[0].lsn
 
     def step(self) -> None:
         """Tell a chunk, if one can be told. Between two transactions of the stream only."""
@@ -140,10 +145,9 @@ class Snapshot:
         if readers.failure is not None:
             self._failed(readers.failure)
         if readers.ready:
-            chunk = readers.ready[0]
-            self.waiting = self._session.progress.received < chunk.lsn
+            self.waiting = self.ahead
             if not self.waiting:
-                self._tell(chunk)
+                self._tell(readers.ready[0])
         if all(plan.finished for plan in self._plans):
             self._end()
         elif time.monotonic() > self._told_at + _TOLD_EVERY:

@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 import pytest
-from attached_source import BIG, DOSSIER, Attached
+from attached_source import BIG, DOSSIER, PAYMENT, UNIT, Attached
 from test_snapshot import MANY, hold_reading, progress
 
 from connector.source import readers
@@ -61,3 +61,64 @@ def test_a_large_row_that_is_emptied_away(attached: Attached, monkeypatch: pytes
         go_on.set()
     attached.assert_exact()
     assert running.faults == []
+
+
+def test_a_migration_does_not_wait_for_the_first_read(attached: Attached, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table that was read under the slot's snapshot is let go when somebody wants it, long before the read ends."""
+    attached.owner.execute(MANY)
+    go_on = hold_reading(monkeypatch, DOSSIER)
+    running = attached.start()
+    try:
+        running.until(lambda: progress(attached, PAYMENT) == 3030, "the other tables are read")
+        with attached.connect() as migration:
+            migration.execute("SET lock_timeout = '30s'")
+            migration.execute('ALTER TABLE "mot cua".thanh_toan ADD khac int')
+            migration.execute('ALTER TABLE "mot cua".don_vi ADD khac int')
+        go_on.set()
+        running.until_streaming()
+        attached.settle(running)
+    finally:
+        go_on.set()
+        running.end()
+    attached.assert_exact()
+
+
+def test_no_snapshot_is_held_longer_than_allowed(attached: Attached, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that has nothing to do under the slot's snapshot lets it go when its time is over."""
+    attached.settings = attached.settings_with(snapshot_age=0.5)
+    go_on = hold_reading(monkeypatch, DOSSIER)
+    held = """SELECT count(*) FROM pg_stat_activity
+               WHERE application_name = 'emc-cdc capture (snapshot)' AND backend_xmin IS NOT NULL"""
+    running = attached.start()
+    try:
+        running.until(lambda: progress(attached, PAYMENT) == 30, "the other tables are read")
+        running.until_streaming()
+        running.until(lambda: attached.ask(held) == [(1,)], "only the one that reads holds it")
+        go_on.set()
+        attached.settle(running)
+    finally:
+        go_on.set()
+        running.end()
+    attached.assert_exact()
+
+
+def test_a_table_that_is_locked_during_the_first_read(attached: Attached, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be read under the slot's snapshot is read while it streams, and does not wait for `snapshot_age`."""
+    attached.settings = attached.settings_with(lock_timeout=0.2)
+    go_on = hold_reading(monkeypatch, UNIT)
+    running = attached.start()
+    try:
+        running.until(lambda: progress(attached, PAYMENT) == 30, "the other tables are read")
+        with attached.connect() as migration:
+            migration.execute('BEGIN; LOCK TABLE "mot cua".don_vi IN ACCESS EXCLUSIVE MODE')
+            go_on.set()
+            readers_left = """SELECT count(*) FROM pg_stat_activity WHERE backend_xmin IS NOT NULL
+                               AND application_name = 'emc-cdc capture (snapshot)'"""
+            running.until(lambda: attached.ask(readers_left) == [(1,)], "the one that met the lock has left")
+            migration.execute("COMMIT")
+        running.until_streaming()
+        attached.settle(running)
+    finally:
+        go_on.set()
+        running.end()
+    attached.assert_exact()
