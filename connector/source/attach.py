@@ -73,7 +73,7 @@ def attach(session: Session, connection: psycopg.Connection, slot_timeout: float
     ground = Attachment(session, connection, server, tables, identity, history, run, oid, known_at)
     asked = {}
     if meta and outdated(session, meta):
-        asked = {REQUEST: meta.get(REQUEST, "")}
+        asked = {REQUEST: meta[REQUEST]} if meta.get(REQUEST) else {}
         session.index.clear()
         meta = {}
     if not meta:

@@ -3,9 +3,10 @@
 Contract: at most `count` connections; each chunk is read in a transaction of its own, which lasts no longer than
 `statement_timeout` allows, waits for locks no longer than `lock_timeout`, and writes nothing. What stands in `ready` is
 what a chunk's own snapshot sees: never what a table looked like in the middle of being rewritten. While the exported
-snapshot of the slot may be used all chunks are read under it, in one transaction per reader, for at most as long as
-the caller lets it (`release`), and until somebody waits for a table's lock that such a transaction has: a migration
-waits for no more than a chunk, and the application, which would queue up behind it, neither. At most `count + 2` chunks of about 4 MiB wait to be told.
+snapshot of the slot may be used all chunks are read under it, in one transaction per reader, for at most as long as the
+caller lets it (`release`), and until somebody waits for a table's lock that such a transaction has: a migration waits
+for no more than a chunk, and the application, which would queue up behind it, neither. At most `count + 2` chunks of
+about 4 MiB wait to be told.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ _FEWEST = 10
 _LOCKED = 1.0
 """Seconds before a table that was locked is tried again."""
 _CANCEL = 5.0
-"""Seconds that the end of a reader may take."""
+"""Seconds that the end of all readers may take."""
+_LEAST = 0.1
 _LOOK = 1.0
 """Seconds between two looks whether the exported snapshot is in somebody's way, when there is nothing to read."""
 _AGAIN = 0.2
@@ -162,11 +164,12 @@ class Readers:
         with self._condition:
             self._stopping = True
             self._condition.notify_all()
+        deadline = time.monotonic() + _CANCEL  # a server that does not answer is not waited for
         for connection in list(self._connections.values()):
             with suppress(psycopg.Error):
-                connection.cancel_safe(timeout=_CANCEL)
+                connection.cancel_safe(timeout=max(_LEAST, deadline - time.monotonic()))
         for thread in self._threads:
-            thread.join(_CANCEL)  # a server that does not answer is not waited for
+            thread.join(max(_LEAST, deadline - time.monotonic()))
 
     # -- the readers -------------------------------------------------------------------------------------------------
 
@@ -259,7 +262,10 @@ class Readers:
             self._shrink(plan, error)
         else:
             with self._condition:
-                self.ready.append(chunk)
+                if self._stopping:
+                    plan.put_back(chunk.span)  # nobody tells it any more
+                else:
+                    self.ready.append(chunk)
         finally:
             if not exported:
                 connection.rollback()

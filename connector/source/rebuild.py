@@ -18,7 +18,7 @@ from connector.change.position import Position
 from connector.change.record import EPOCH, SNAPSHOT_BEGIN, SNAPSHOT_END, Change, Op
 from connector.change.selection import Role, Selection
 from connector.log.contract import LogReader
-from connector.source.gap import GAP
+from connector.source.gap import GAP, REQUEST, request_text
 from connector.source.index import NO_DOSSIER, REBUILT, KeyedIndex
 
 _CHUNK = 5000
@@ -64,11 +64,13 @@ def rebuild_index(index: KeyedIndex, reader: LogReader, selection: Selection, co
             if change.marker in (SNAPSHOT_BEGIN, SNAPSHOT_END, EPOCH) and change.position.epoch >= known.epoch:
                 known = change.position
                 if change.marker == SNAPSHOT_END:
-                    meta |= {"state": "streaming", GAP: ""}
+                    meta |= {"state": "streaming", GAP: "", REQUEST: ""}
                 else:
                     content = json.loads(change.content)
                     told = {name: str(value) for name, value in content.items() if name not in _OF_THE_MARKER}
                     meta = told if change.marker == SNAPSHOT_BEGIN else meta | told
+                    if content.get("reread"):  # whoever asked for it has not got it before it has ended
+                        meta[REQUEST] = request_text(content["tables"])
             table = roles.get(change.table)
             if table is not None and change.op is not Op.TRUNCATE:
                 if table.role is not Role.DOSSIER and not latest.takes(record.key, change.position):

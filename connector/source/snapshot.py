@@ -141,9 +141,9 @@ class Snapshot:
     def step(self) -> None:
         """Tell a chunk, if one can be told. Between two transactions of the stream only."""
         self.waiting = False
+        if self.failure is not None:
+            self._failed(self.failure)
         readers = self._readers
-        if readers.failure is not None:
-            self._failed(readers.failure)
         if readers.ready:
             self.waiting = self.ahead
             if not self.waiting:
@@ -241,9 +241,8 @@ class Snapshot:
             self._tell_fault(error)
         elif now >= self._again_at:
             self._again_at = 0.0
-            ready = list(self._readers.ready)
             self._readers.stop()
-            for chunk in ready:
+            for chunk in self._readers.ready:
                 chunk.plan.put_back(chunk.span)
             self._readers = self._read(None)
 

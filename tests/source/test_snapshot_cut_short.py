@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from typing import Any
 
+import psycopg
 import pytest
 from attached_source import BIG, DOSSIER, PAYMENT, UNIT, Attached
-from test_snapshot import MANY, hold_reading, progress
+from test_snapshot import MANY, hold_reading, markers, progress
 
+from connector.change.record import SNAPSHOT_BEGIN, SNAPSHOT_END
 from connector.source import readers
+from connector.source.gap import request_text
+from connector.source.index import request
 
 
 @pytest.fixture(autouse=True)
@@ -121,4 +126,55 @@ def test_a_table_that_is_locked_during_the_first_read(attached: Attached, monkey
     finally:
         go_on.set()
         running.end()
+    attached.assert_exact()
+
+
+def test_a_reading_that_was_asked_for_outlives_the_index(attached: Attached, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another capture, whose index is made from the log, reads again what the first one had begun to."""
+    with attached.capturing():
+        pass
+    go_on = hold_reading(monkeypatch, DOSSIER)
+    running = attached.start()
+    try:
+        running.until_streaming()
+        request(attached.settings.index, request_text([DOSSIER]))
+        running.until(lambda: markers(attached, SNAPSHOT_BEGIN) == 2, "it has begun")
+        attached.settle_stream(running)
+    finally:
+        running.end()
+        go_on.set()
+    attached.settings = attached.settings_with(data=str(attached.directory / "second"))
+    with attached.capturing() as second:
+        second.until(lambda: markers(attached, SNAPSHOT_END) == 2, "the second has read it")
+    begun = [json.loads(c.content) for c in attached.records()[0] if c.marker == SNAPSHOT_BEGIN]
+    assert [(one["reread"], len(one["tables"])) for one in begun] == [(False, 3), (True, 1), (True, 1)]
+    attached.assert_exact()
+
+
+def test_a_chunk_that_comes_after_the_end_is_left_to_be_read(
+    monkeypatch: pytest.MonkeyPatch, attached: Attached
+) -> None:
+    """Readers fail while one of them still reads: what it brings when they are replaced is read once more."""
+    attached.owner.execute(MANY)
+    stop, read = readers.Readers.stop, readers.Readers._chunk
+    stopping, failed = threading.Event(), threading.Event()
+
+    def reads(self: Any, connection: Any, number: int, plan: Any, *how: Any) -> Any:
+        if plan.table.selection.full_name == UNIT and not failed.is_set():
+            failed.set()
+            raise psycopg.errors.InsufficientPrivilege("permission denied, says the test")
+        chunk = read(self, connection, number, plan, *how)
+        if plan.table.selection.full_name == DOSSIER:
+            assert stopping.wait(60)
+        return chunk
+
+    def stops(self: Any) -> None:
+        stopping.set()
+        stop(self)
+
+    with attached.capturing() as running:
+        monkeypatch.setattr(readers.Readers, "_chunk", reads)
+        monkeypatch.setattr(readers.Readers, "stop", stops)
+        request(attached.settings.index, request_text([DOSSIER, UNIT]))
+        running.until(lambda: markers(attached, SNAPSHOT_END) == 2, "they are read again")
     attached.assert_exact()
