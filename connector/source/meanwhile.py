@@ -10,7 +10,8 @@ read (`Overlay`). Where it also gives the row another key, that may lie in a spa
 the update durable remembers the table with it (`UNREAD`), which is read from its beginning when a session ends first.
 
 Invariant: of every transaction that was streamed since the reading began, and that some chunk not told yet may not see,
-either all its keys are remembered, or it is known as `vast`, and chunks that do not see it are read again later. What
+either all its keys are remembered, or it is known as `vast`, and chunks that do not see it are read again later; of
+very many transactions, while no chunk can be told, only the first and last id are, and all between are vast. What
 was streamed before the reading began every chunk sees: `readers` wait for that.
 """
 
@@ -24,6 +25,9 @@ _HALF = 1 << 31
 _WHOLE = 1 << 32
 MOST_KEYS = 200_000
 """Keys that are remembered; the transactions with the most are forgotten past that, but for the fact."""
+
+MOST_TRANSACTIONS = 50_000
+"""Transactions that are remembered one by one."""
 
 MOST_OVERLAYS = 20_000
 """Rows for which updates are kept; past that whole chunks are read again instead."""
@@ -62,6 +66,11 @@ class Visible:
         whole = self.whole(xid)
         return whole < self.xmin or (whole < self.xmax and whole not in self.running)
 
+    def sees_all(self, first: int, last: int) -> bool:
+        """Whether it sees every committed transaction from one to another of them."""
+        begin, end = self.whole(first), self.whole(last)
+        return end < self.xmax and not any(begin <= xid <= end for xid in self.running)
+
 
 @dataclass(slots=True)
 class _Transaction:
@@ -99,6 +108,8 @@ class Meanwhile:
         self.missed: set[str] = set()
         """Those of which one is in no overlay, for there are too many."""
         self._transactions: dict[int, _Transaction] = {}
+        self._between: tuple[int, int] | None = None
+        """The first and last of those that are not remembered one by one."""
         self._current = _Transaction()
         self._xid = 0
 
@@ -130,10 +141,19 @@ class Meanwhile:
 
     def trim(self) -> None:
         """Forget the keys of the largest transactions, if they are many. To be called every so often."""
-        while sum(len(each.keys) for each in self._transactions.values()) > MOST_KEYS:
-            largest = max(self._transactions.values(), key=lambda each: len(each.keys))
-            largest.vast = True
-            largest.keys.clear()  # the transaction that is being read may go on adding
+        excess = sum(len(each.keys) for each in self._transactions.values()) - MOST_KEYS
+        if excess > 0:
+            for each in sorted(self._transactions.values(), key=lambda each: len(each.keys), reverse=True):
+                excess -= len(each.keys)
+                each.vast = True
+                each.keys.clear()  # the transaction that is being read may go on adding
+                if excess <= 0:
+                    break
+        if len(self._transactions) > MOST_TRANSACTIONS:
+            xids = [*(self._between or ()), *(x for x, each in self._transactions.items() if each is not self._current)]
+            distances = [(xid - xids[0] + _HALF) % _WHOLE - _HALF for xid in xids]
+            self._between = (xids[0] + min(distances)) % _WHOLE, (xids[0] + max(distances)) % _WHOLE
+            self._transactions = {self._xid: self._current}
 
     def overtaken(self, snapshot: Visible) -> Overtaken:
         """What transactions that the snapshot does not see have told."""
@@ -141,17 +161,22 @@ class Meanwhile:
         return Overtaken(
             frozenset().union(*(each.keys for each in unseen)),
             frozenset().union(*(each.emptied for each in unseen)),
-            any(each.vast for each in unseen),
+            any(each.vast for each in unseen) or not self._sees_between(snapshot),
         )
 
     def forget(self, snapshots: Iterable[Visible]) -> None:
         """Forget transactions that all of these see: those of every chunk on its way, and of one that was told."""
         known = list(snapshots)
+        if all(map(self._sees_between, known)):
+            self._between = None
         self._transactions = {
             xid: each
             for xid, each in self._transactions.items()
             if each is self._current or not all(snapshot.sees(xid) for snapshot in known)
         }
+
+    def _sees_between(self, snapshot: Visible) -> bool:
+        return self._between is None or snapshot.sees_all(*self._between)
 
     def unread(self) -> set[str]:
         """Tables of which rows are not told yet, once all chunks are. They are to be read again, from now on."""

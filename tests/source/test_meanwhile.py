@@ -108,8 +108,8 @@ class Reading:
 @given(STEPS, STEPS)
 def test_reads_never_contradict_the_stream(before: list[tuple], after: list[tuple]) -> None:  # type: ignore[type-arg]
     """Transactions hidden after their commit, chunks in any order, told at any time: exact when all is told."""
-    most = meanwhiles.MOST_KEYS
-    meanwhiles.MOST_KEYS = 4
+    most = meanwhiles.MOST_KEYS, meanwhiles.MOST_TRANSACTIONS
+    meanwhiles.MOST_KEYS, meanwhiles.MOST_TRANSACTIONS = 4, 3
     try:
         server = Server()
         for step in before:
@@ -137,7 +137,7 @@ def test_reads_never_contradict_the_stream(before: list[tuple], after: list[tupl
             reading.tell(0)
         assert {key: value for key, value in reading.log.items() if value is not None} == server.rows(set())
     finally:
-        meanwhiles.MOST_KEYS = most
+        meanwhiles.MOST_KEYS, meanwhiles.MOST_TRANSACTIONS = most
 
 
 @given(st.integers(3, (1 << 40)), st.integers(-(1 << 31) + 1, (1 << 31) - 1))
@@ -166,3 +166,19 @@ def test_more_overlays_than_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (meanwhile.unread(), meanwhile.moved) == ({"a", "b"}, {"b"})
     meanwhile.empty("a")
     assert meanwhile.unread() == set()
+
+
+def test_very_many_transactions_are_not_remembered_one_by_one() -> None:
+    """While no chunk can be told for hours, memory stays bounded, and looking after it stays cheap."""
+    meanwhile = Meanwhile(["t"])
+    for xid in range(FIRST_XID, FIRST_XID + 400_000):
+        meanwhile.begin(xid % (1 << 32)).add(b"%d" % xid)
+        if xid % 1000 == 0:
+            meanwhile.trim()
+    assert len(meanwhile._transactions) <= meanwhiles.MOST_TRANSACTIONS + 1000
+    end = FIRST_XID + 400_000
+    assert meanwhile.overtaken(Visible(FIRST_XID + 5, end, frozenset((FIRST_XID + 5,)))).unclear
+    everything = Visible(FIRST_XID - 9, end, frozenset((FIRST_XID - 9,)))
+    assert not meanwhile.overtaken(everything).unclear
+    meanwhile.forget([everything])
+    assert not meanwhile.overtaken(Visible(FIRST_XID, FIRST_XID, frozenset())).unclear
