@@ -28,6 +28,7 @@ from connector.source.catalog import CatalogTable, read_shape
 from connector.source.chunks import Key, Span, TablePlan, boundary_query, copy_query, lock_query
 from connector.source.connection import ask, command_error
 from connector.source.copytext import copy_row
+from connector.source.fitting import held_back
 from connector.source.meanwhile import Visible
 
 ROWS = 10_000
@@ -292,6 +293,9 @@ class Readers:
             raise _Rewritten
         self._reading[number] = visible
         shape = read_shape(connection, table)
+        there = {column.name for column in shape.columns}
+        if absent := [column.name for column in table.shape.columns if column.name not in there]:
+            raise held_back(table.selection, absent)  # as the stream does: rows without it would take it back
         with self._boundary:  # the others wait for the rest of this span
             key = connection.execute(boundary_query(table, span, self._rows[table.oid])).fetchone()
             if key is not None and key != span.high:

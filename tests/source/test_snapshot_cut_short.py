@@ -178,3 +178,15 @@ def test_a_chunk_that_comes_after_the_end_is_left_to_be_read(
         request(attached.settings.index, request_text([DOSSIER, UNIT]))
         running.until(lambda: markers(attached, SNAPSHOT_END) == 2, "they are read again")
     attached.assert_exact()
+
+
+def test_a_column_renamed_while_it_is_read(attached: Attached) -> None:
+    """Rows are not told without it: the reading is held up, as the stream would be, until it is back."""
+    with attached.capturing() as running:
+        attached.owner.execute('ALTER TABLE "mot cua".thanh_toan RENAME so_tien TO tien')
+        request(attached.settings.index, request_text([PAYMENT]))
+        running.until(lambda: bool(running.faults), "it is told")
+        assert "so_tien is not published any more" in running.faults[0].cause
+        attached.owner.execute('ALTER TABLE "mot cua".thanh_toan RENAME tien TO so_tien')
+        running.until(lambda: markers(attached, SNAPSHOT_END) == 2, "it is read again")
+    attached.assert_exact()
