@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 from attached_source import BIG, DOSSIER, PAYMENT, UNIT, Attached, fold
 
@@ -106,3 +107,16 @@ def test_an_idle_slot_moves_on(attached: Attached) -> None:
             attached.owner.execute("""INSERT INTO "mot cua".nhat_ky (dong) SELECT 'x' FROM generate_series(1, 500)""")
         attached.settle()
     assert not [c for p in attached.records() for c in p if "nhat_ky" in c.table]
+
+
+def test_an_idle_slot_moves_on_beside_a_busy_database(attached: Attached) -> None:
+    """Another database of the same server makes the slot retain nothing, either."""
+    with attached.capturing(), psycopg.connect(attached.database.server.dsn(), autocommit=True) as neighbour:
+        neighbour.execute("CREATE TABLE hang_xom (dong text)")
+        try:
+            for _ in range(20):
+                neighbour.execute("INSERT INTO hang_xom SELECT repeat('x', 1000) FROM generate_series(1, 500)")
+            attached.settle()
+        finally:
+            neighbour.execute("DROP TABLE hang_xom")
+    attached.assert_exact()

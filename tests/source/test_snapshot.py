@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from attached_source import BIG, DOSSIER, PAYMENT, UNIT, Attached, Running, until
+from psycopg import sql
 from test_handover import Writer
 
 from connector.change.record import SNAPSHOT_BEGIN, SNAPSHOT_END, Change, Op
@@ -357,3 +358,40 @@ def test_a_lost_index_in_the_middle_of_a_reading(attached: Attached) -> None:
         attached.owner.execute("""UPDATE "mot cua"."Hồ sơ" SET trang_thai = 'x' WHERE id = 10005""")
     attached.assert_exact()
     assert {change.position.epoch for partition in attached.records() for change in partition} == {1, 2}
+
+
+def test_a_statement_timeout_makes_smaller_chunks(attached: Attached, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a chunk takes longer than a statement may, fewer rows are read at once, and all are read."""
+    plain = readers.copy_query
+
+    def slow(table: Any, shape: Any, span: Any) -> sql.SQL:
+        inner = plain(table, shape, span).as_string(None).removeprefix("COPY (").removesuffix(") TO STDOUT")
+        columns = ", ".join(f'"{column.name}"' for column in shape.columns)
+        pausing = f"SELECT i.*, pg_sleep(0.001) FROM ({inner}) i OFFSET 0"
+        return sql.SQL(f"COPY (SELECT {columns} FROM ({pausing}) p) TO STDOUT")  # type: ignore[arg-type]
+
+    monkeypatch.setattr(readers, "copy_query", slow)
+    monkeypatch.setattr(readers, "ROWS", 10_000)
+    attached.owner.execute(MANY)
+    attached.settings = attached.settings_with(snapshot_age=0, statement_timeout=1.0)
+    with attached.capturing() as running:
+        running.until(lambda: markers(attached, SNAPSHOT_END) == 1, "it is read")
+    attached.assert_exact()
+    assert running.faults == []
+    keys = [change.key for change in reads(attached, DOSSIER)]
+    assert len(keys) == len(set(keys)) == 4030
+
+
+@pytest.mark.heavy
+def test_another_capture_takes_over_a_first_read(attached: Attached) -> None:
+    """The first is killed in the middle of it; one with a data directory of its own reads on, nothing is missing."""
+    attached.owner.execute(MANY)
+    with attached.process(crash_after=1) as process:
+        process.wait()
+    attached.owner.execute("""UPDATE "mot cua"."Hồ sơ" SET trang_thai = 'x' WHERE id = 10005""")
+    attached.owner.execute("""DELETE FROM "mot cua".thanh_toan WHERE id = 10006""")
+    attached.settings = attached.settings_with(data=str(attached.directory / "second"))
+    with attached.capturing():
+        pass
+    attached.assert_exact()
+    assert attached.ask("SELECT count(*) FROM pg_replication_slots WHERE database = current_database()") == [(1,)]
