@@ -85,7 +85,7 @@ def _report(settings: Settings, selection: Selection, watch: float) -> SourceRep
         *check_privileges(found),
         check_slot(found),
         *check_holders(around, settings.slot, exists=found.slot is not None),
-        *check_wal(around.wal, settings.slot, found.server.other_slots),
+        *check_wal(around.wal, settings.slot, found.server.other_slots, settings.source.wal_budget),
         check_zone(found, session_zone(source)),
         hba,
         check_disk(around.wal),

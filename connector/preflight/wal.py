@@ -27,9 +27,9 @@ _GIB = 1 << 30
 _HOUR = 3600.0
 
 
-def check_wal(wal: Wal, slot: str, others: Sequence[str]) -> list[Finding]:
-    """PG-09, PG-31 and PG-32. others: other slots, which the same settings hold for."""
-    return [*_bound(wal), *_retained(wal, slot), _idle(wal, slot, others)]
+def check_wal(wal: Wal, slot: str, others: Sequence[str], budget: int | None) -> list[Finding]:
+    """PG-09, PG-31 and PG-32. others: other slots, which the same settings hold for; budget: source.wal_budget."""
+    return [*_bound(wal), *_budget(wal, budget), *_retained(wal, slot), _idle(wal, slot, others)]
 
 
 def lasting(name: str, bound: int, wal: Wal) -> tuple[float, str]:
@@ -63,6 +63,20 @@ def _bound(wal: Wal) -> list[Finding]:
     )
     what += "; a longer one costs the slot, and the tables must be read anew"
     return [Finding("PG-09", Severity.WARNING, "WAL", what, mend, "dba")]
+
+
+def _budget(wal: Wal, budget: int | None) -> list[Finding]:
+    if budget is None:
+        return []
+    hours, what = lasting("source.wal_budget", budget, wal)
+    if wal.bound is not None and budget >= wal.bound:
+        mend = ("source.wal_budget: less than max_slot_wal_keep_size, so that it acts before the slot is lost",)
+        return [Finding("PG-09", Severity.WARNING, "source.wal_budget", what, mend, "operator")]
+    if hours >= _ENOUGH_HOURS:
+        return [ok("PG-09", "source.wal_budget", what)]
+    wished = max(ceil(_rate(wal)[0] * _WISHED_HOURS * _HOUR / _GIB), 1)
+    mend = (f"source.wal_budget: {wished}GB  # {_WISHED_HOURS:.0f} hours; less than what is free on the disk",)
+    return [Finding("PG-09", Severity.WARNING, "source.wal_budget", what, mend, "operator")]
 
 
 def _retained(wal: Wal, slot: str) -> list[Finding]:

@@ -38,6 +38,14 @@ def request_text(tables: list[str] | None) -> str:
     return json.dumps({"tables": tables}, ensure_ascii=False)
 
 
+def joined(waiting: str, more: str) -> str:
+    """One request for what two ask for."""
+    if not waiting:
+        return more
+    tables, others = (json.loads(each)["tables"] for each in (waiting, more))
+    return request_text(None if tables is None or others is None else sorted({*tables, *others}))
+
+
 def asked_tables(meta: Mapping[str, str], captured: Sequence[str]) -> tuple[str, ...]:
     """The captured tables that a person wants read, in the order given; empty when there is no request."""
     request = meta.get(REQUEST, "")

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from connector.errors import SourceError
+from connector.source.gap import joined
 
 NO_DOSSIER = b""
 """A child whose link is NULL: it belongs to no dossier, its records go to every partition."""
@@ -187,14 +188,21 @@ def remembered(path: Path) -> dict[str, str]:
 
 
 def request(path: Path, text: str) -> None:
-    """Leave a request (see `gap.request_text`) for the capture of another process. SourceError without an index."""
+    """Leave a request (see `gap.request_text`) for the capture of another process; it joins one that waits.
+
+    SourceError without an index.
+    """
     if not path.exists():
         raise SourceError(
             "ask capture for a snapshot", str(path), "there is no keyed index", "start `emc-cdc capture` here first"
         )
     try:
         with closing(sqlite3.connect(path, timeout=10.0)) as connection, connection:
-            connection.execute("INSERT OR REPLACE INTO meta VALUES ('request', ?)", (text,))
+            connection.execute("BEGIN IMMEDIATE")
+            waiting = connection.execute("SELECT value FROM meta WHERE name = 'request'").fetchone()
+            connection.execute(
+                "INSERT OR REPLACE INTO meta VALUES ('request', ?)", (joined(waiting[0] if waiting else "", text),)
+            )
     except sqlite3.Error as error:
         raise _broken(path, error) from error
 

@@ -112,11 +112,11 @@ def test_hours_by_the_faster_rate(mean: float | None, now: float, words: str) ->
 def test_what_is_proposed_is_enough(bound: int, now: float, mean: float | None) -> None:
     """Pure: whatever the rate, the size that the mend proposes lasts for three days, and then nothing is said."""
     wal = with_(bound=bound, now=now, mean=mean)
-    for finding in check_wal(wal, "x", ()):
+    for finding in check_wal(wal, "x", (), None):
         if finding.check == "PG-09" and finding.severity is Severity.WARNING:
             proposed = int(finding.mend[0].split("'")[1].removesuffix("GB")) * _GB
             assert lasting("x", proposed, wal)[0] >= 72.0 * 0.999
-            assert check_wal(with_(bound=proposed, now=now, mean=mean), "x", ())[0].severity is Severity.OK
+            assert check_wal(with_(bound=proposed, now=now, mean=mean), "x", (), None)[0].severity is Severity.OK
 
 
 @pytest.mark.parametrize(
@@ -125,10 +125,24 @@ def test_what_is_proposed_is_enough(bound: int, now: float, mean: float | None) 
 )
 def test_less_than_an_hour_left(safe: int | None, severity: Severity) -> None:
     """Pure: a slot with less than an hour left is warned of."""
-    found = check_wal(with_(retained=10 * _GB, safe=safe), "x", ())
+    found = check_wal(with_(retained=10 * _GB, safe=safe), "x", (), None)
     assert [one.severity for one in found if one.check == "PG-31"] == [severity]
 
 
 def test_the_disk_without_a_bound() -> None:
     """Pure: without a bound nothing is said of how far it may grow."""
     assert "may grow" not in check_disk(with_(bound=None)).what
+
+
+@pytest.mark.parametrize(
+    ("budget", "bound", "severity"),
+    [(100 * _GB, None, Severity.OK), (1 << 20, None, Severity.WARNING), (8 * _GB, 4 * _GB, Severity.WARNING)],
+    ids=["long enough", "too short", "behind the server's bound"],
+)
+def test_a_budget_of_our_own(budget: int, bound: int | None, severity: Severity) -> None:
+    """source.wal_budget is told in hours like the server's bound, and has to act before that."""
+    wal = with_(bound=bound, now=1024.0, mean=1024.0)
+    (found,) = [one for one in check_wal(wal, "x", (), budget) if one.subject == "source.wal_budget"]
+    assert (found.check, found.severity) == ("PG-09", severity)
+    assert "source.wal_budget of" in found.what
+    assert all("source.wal_budget:" in mend for mend in found.mend)

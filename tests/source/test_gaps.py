@@ -10,7 +10,7 @@ from attached_source import DOSSIER, Attached, Running, until
 from plugins.postgres import Database
 
 from connector.change.record import SNAPSHOT_BEGIN
-from connector.source.gap import GAP, REQUEST, request_text
+from connector.source.gap import GAP, REQUEST, joined, request_text
 from connector.source.index import remembered, request
 
 MISSED = (
@@ -190,3 +190,11 @@ def test_a_publication_made_after_the_slot(attached: Attached) -> None:
         pass
     attached.assert_exact()
     assert len(gaps(attached)) == 2
+
+
+def test_requests_that_wait_are_joined() -> None:
+    """Nobody's request is forgotten for another's; everything includes what anybody asks for."""
+    one, other = request_text(["s.b"]), request_text(["s.a"])
+    assert joined("", one) == one
+    assert joined(one, other) == request_text(["s.a", "s.b"])
+    assert joined(one, request_text(None)) == joined(request_text(None), one) == request_text(None)
