@@ -70,6 +70,14 @@ _FIRST_PAGE_BYTES = 40
 _PAGE = 8192
 
 
+# By SQLSTATE (PostgreSQL, Appendix A).
+_MENDS = {
+    "42501": "grant SELECT as `emc-cdc setup` prints it",
+    "42P01": "bring the table back, under its name, or correct the mapping",
+    "57014": "raise source.statement_timeout: it strikes even where few rows are read",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """Rows of one span, as COPY gave them. It may be told when the stream is at `lsn`; 0: from the slot's beginning."""
@@ -374,5 +382,5 @@ def _key(table: CatalogTable, shape: Shape, line: bytes) -> Key:
 
 
 def _failed(subject: str, error: psycopg.Error) -> ConnectorError:
-    mend = "grant SELECT as `emc-cdc setup` prints it; what was read stays, and reading goes on from there"
-    return command_error("read the snapshot", subject, error, mend)
+    mend = _MENDS.get(error.sqlstate or "", "see PostgreSQL's log, and run `emc-cdc check`")
+    return command_error("read the snapshot", subject, error, f"{mend}; what was read stays, and reading goes on")
