@@ -23,6 +23,7 @@ from connector.cli import (
     simulator,
     snapshot,
     status,
+    tail,
 )
 from connector.cli.terminal import report
 from connector.errors import EXIT_USAGE, ConnectorError
@@ -44,6 +45,7 @@ app.command()(run.run)
 app.command()(capture.capture)
 app.command()(deliver.deliver)
 app.command()(status.status)
+app.command()(tail.tail)
 app.command()(snapshot.snapshot)
 app.command()(guard.guard)
 app.command()(simulator.simulator)

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from connector import configuration as configurations
 from connector.cli.terminal import DEFAULT_CONFIG, ConfigOption, JsonOption
+from connector.delivery.lag import lags
 from connector.delivery.status import status as delivery_status
 from connector.errors import EXIT_LOST, ConnectorError
 from connector.log.opening import open_reader
@@ -52,7 +53,11 @@ def status(config: ConfigOption = DEFAULT_CONFIG, json_output: JsonOption = Fals
     Example: emc-cdc status --json
     """
     settings = configurations.load(config).settings
-    found = {"name": settings.name, "source": _source(settings), "log": _log(settings), "delivery": _delivery(settings)}
+    delivery = _delivery(settings)
+    log, lag = _log(settings, {one["partition"]: one["offset"] for one in delivery.get("partitions", ())})
+    for one in delivery.get("partitions", ()):
+        one["lag"] = lag.get(one["partition"])
+    found = {"name": settings.name, "source": _source(settings), "log": log, "delivery": delivery}
     if json_output:
         sys.stdout.write(json.dumps(found, ensure_ascii=False, indent=2) + "\n")
     else:
@@ -120,15 +125,17 @@ def _without_slot(settings: Settings, meta: Mapping[str, str]) -> dict[str, str]
     return {"error": gap, "mend": mend if error is None else error.mend}
 
 
-def _log(settings: Settings) -> dict[str, Any]:
+def _log(settings: Settings, folded: Mapping[int, int]) -> tuple[dict[str, Any], dict[int, dict[str, Any]]]:
+    """The log, and how far each partition's fold is behind it."""
     try:
         reader = open_reader(settings)
         try:
-            return {"ends": dict(reader.ends()), "durability": reader.durability.words}
+            told = {"ends": dict(reader.ends()), "durability": reader.durability.words}
+            return told, {number: asdict(lag) for number, lag in lags(reader, folded).items()}
         finally:
             reader.close()
     except ConnectorError as error:
-        return {"error": error.cause, "mend": error.mend}
+        return {"error": error.cause, "mend": error.mend}, {}
 
 
 def _delivery(settings: Settings) -> dict[str, Any]:
@@ -181,15 +188,23 @@ def _show(found: dict[str, Any]) -> None:
     if "error" in delivery:
         return
     table = Table(
-        "Phân vùng", "Đã xử lý", "Còn lại", "Chờ gửi", "Đã gửi", "Gửi bù", "Bị giữ lại", "Thiếu dữ kiện", "Chưa rõ"
+        "Phân vùng",
+        "Đã xử lý",
+        "Còn lại",
+        "Chậm",
+        "Chờ gửi",
+        "Đã gửi",
+        "Gửi bù",
+        "Bị giữ lại",
+        "Thiếu dữ kiện",
+        "Chưa rõ",
     )
     for one in delivery["partitions"]:
         number = one["partition"]
-        end = log.get("ends", {}).get(number, one["offset"])
         table.add_row(
             str(number),
             str(one["offset"]),
-            str(max(0, end - one["offset"])),
+            *_behind(one["lag"]),
             str(one["waiting"]),
             str(one["delivered"]),
             str(one["recovered"]),
@@ -206,6 +221,14 @@ def _show(found: dict[str, Any]) -> None:
             console.print(f"[red]✗[/] bị giữ lại: {escape(parked['code'])}: {escape(parked['reason'])}")
         for held in one["held"]:
             console.print(f"[yellow]![/] thiếu dữ kiện: {escape(held['code'])}: {escape(held['reason'])}")
+
+
+def _behind(lag: dict[str, Any] | None) -> tuple[str, str]:
+    """Records with their size, and seconds."""
+    if lag is None:
+        return "?", "?"
+    about = "" if lag["exact"] else "~"
+    return f"{about}{lag['records']} ({about}{_size(lag['bytes'])})", f"{lag['seconds']:.1f} s"
 
 
 def _size(count: int | None) -> str:

@@ -94,6 +94,9 @@ class LogReader(Protocol):
         On Kafka that is after the last commit marker, so it may be larger than the last record's offset + 1.
         """
 
+    def beginnings(self) -> Mapping[int, int]:
+        """For every partition, the first offset that may be assigned; the same as `ends` when it is empty."""
+
     def tails(self) -> Mapping[int, bytes]:
         """The last committed record's value of every non-empty partition, whatever is assigned."""
 

@@ -45,6 +45,7 @@ _LAST: Final = "SELECT offset, value FROM records WHERE partition = ? ORDER BY o
 _READ: Final = (
     "SELECT partition, offset, key, value FROM records WHERE partition = ? AND offset >= ? ORDER BY offset LIMIT ?"
 )
+_BEGINNING: Final = "SELECT coalesce(min(offset), 0) FROM records WHERE partition = ?"
 _END: Final = "SELECT coalesce(max(offset) + 1, 0) FROM records WHERE partition = ?"
 _SCHEMA_ID: Final = "SELECT id FROM schemas WHERE fingerprint = ?"
 _SCHEMA: Final = "SELECT schema FROM schemas WHERE id = ?"
@@ -284,6 +285,11 @@ class EmbeddedReader:
                     " delivery.state away so that it is built anew from this log",
                 )
         self._checked = True
+
+    def beginnings(self) -> Mapping[int, int]:
+        """See the contract."""
+        with reported("read the log", self._path):
+            return {p: self._connection.execute(_BEGINNING, (p,)).fetchone()[0] for p in range(self.partitions)}
 
     def tails(self) -> Mapping[int, bytes]:
         """See the contract."""

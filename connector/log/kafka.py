@@ -227,6 +227,10 @@ class KafkaReader:
         """See the contract: the last stable offsets. One request to each broker."""
         return self._topics.ends(self._topic, self.partitions)
 
+    def beginnings(self) -> Mapping[int, int]:
+        """See the contract. One request to each broker."""
+        return self._topics.beginnings(self._topic, self.partitions)
+
     def tails(self) -> Mapping[int, bytes]:
         """See the contract."""
         bounds = self._topics.bounds(self._topic, self.partitions)

@@ -175,9 +175,13 @@ class Topics:
 
     def bounds(self, topic: str, partitions: int) -> dict[int, tuple[int, int]]:
         """For every partition, its first offset and its last stable offset (after everything committed)."""
-        first = self._offsets(topic, partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+        first = self.beginnings(topic, partitions)
         last = self.ends(topic, partitions)
         return {partition: (first[partition], last[partition]) for partition in range(partitions)}
+
+    def beginnings(self, topic: str, partitions: int) -> dict[int, int]:
+        """For every partition, its first offset. One request to each leader."""
+        return self._offsets(topic, partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
 
     def ends(self, topic: str, partitions: int) -> dict[int, int]:
         """For every partition, its last stable offset. One request to each leader."""

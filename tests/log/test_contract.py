@@ -58,6 +58,20 @@ def test_tails_are_the_last_records(log: Log) -> None:
     assert log.writer().open() == {0: b"value c", 1: b"value d"}
 
 
+def test_beginnings_may_be_assigned(log: Log) -> None:
+    """A partition that holds something begins with its first record, an empty one where it ends."""
+    writer = log.writer()
+    writer.open()
+    writer.append(entries("0:a", "0:b", "2:c"))
+    log.settle()
+    reader = log.reader()
+    beginnings, ends = reader.beginnings(), reader.ends()
+    assert set(beginnings) == set(range(PARTITIONS))
+    assert beginnings[1] == ends[1]
+    assert beginnings[0] < ends[0]
+    assert by_partition(log.contents(dict(beginnings))) == by_partition(log.contents())
+
+
 def test_a_reader_gets_what_it_is_assigned(log: Log) -> None:
     """A reader starts at the offsets it is given and hears of no other partition."""
     writer = log.writer()
