@@ -22,8 +22,14 @@ LINE = re.compile(r"(\S+ \S+) (\d+)/(\d+) ([cudrtm]) (.*) ([0-9A-F]+/[0-9A-F]+)"
 @contextmanager
 def following(logged: Logged, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A tail that goes on; it is killed when the test has not ended it."""
+    # Python's own setting must not do what the command has to.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     process = subprocess.Popen(
-        logged.command("tail", "--follow", *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        logged.command("tail", "--follow", *arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
     )
     try:
         yield process
@@ -193,4 +199,4 @@ def test_help_says_what_is_personal(embedded: Logged) -> None:
     """--help has examples, and says which options show personal data."""
     told = " ".join(embedded.run("tail", "--help").stdout.split())
     assert told.count("Example:") == 3
-    assert "personal data" in told
+    assert "Rows are personal data: keys are shown and no values, unless --values or --json asks for them." in told
