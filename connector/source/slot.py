@@ -96,7 +96,9 @@ def read_slot(connection: psycopg.Connection, slot: str, server_version: int) ->
     if server_version >= 170000:
         reason = "invalidation_reason"
     elif server_version >= 160000:
-        reason = "CASE WHEN conflicting THEN 'rows_removed or wal_level_insufficient on the primary' END"
+        # Of a slot whose WAL was removed 16 says `conflicting`, too; but only that one has no place left.
+        words = "rows_removed or wal_level_insufficient on the primary"
+        reason = f"CASE WHEN conflicting AND restart_lsn IS NOT NULL THEN '{words}' END"
     query = _SLOT.format(wal_status="wal_status" if server_version >= 130000 else "NULL", reason=reason)
     row = connection.execute(query, {"slot": slot}).fetchone()
     if row is None:
