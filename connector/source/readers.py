@@ -249,16 +249,17 @@ class Readers:
             raise _InTheWay
         if not ready:
             return True
-        if not exported:
-            self._began[number] = time.monotonic()
-            self._reading[number] = None
-            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         with self._condition:
             plan = next((plan for plan in self._plans if plan.waiting), None)
             if plan is None:
                 return True  # another reader took it
             span = plan.take()
+            if not exported:
+                self._began[number] = time.monotonic()
+                self._reading[number] = None
         try:
+            if not exported:
+                connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             chunk = self._chunk(connection, number, plan, span, exported)
         except BaseException as error:
             with self._condition:

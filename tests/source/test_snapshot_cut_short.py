@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -188,4 +189,31 @@ def test_a_column_renamed_while_it_is_read(attached: Attached) -> None:
         assert "so_tien is not published any more" in running.faults[0].cause
         attached.owner.execute('ALTER TABLE "mot cua".thanh_toan RENAME tien TO so_tien')
         running.until(lambda: markers(attached, SNAPSHOT_END) == 2, "it is read again")
+    attached.assert_exact()
+
+
+def test_a_reader_without_work_holds_no_transaction(attached: Attached, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two readers see the only span that is left, and one takes it: the other waits outside of any transaction."""
+    together, wait = threading.Barrier(2), readers.Readers._wait
+
+    def waiting(self: Any, seconds: float | None = None) -> bool | None:
+        ready = wait(self, seconds)
+        if ready:
+            with suppress(threading.BrokenBarrierError):
+                together.wait(10)
+        return ready
+
+    open_ones = """SELECT count(*) FROM pg_stat_activity
+                    WHERE application_name = 'emc-cdc capture (snapshot)' AND state = 'idle in transaction'"""
+    with attached.capturing() as running:
+        monkeypatch.setattr(readers.Readers, "_wait", waiting)
+        go_on = hold_reading(monkeypatch, UNIT)
+        request(attached.settings.index, request_text([UNIT]))
+        try:
+            running.until(lambda: attached.ask(open_ones) > [(0,)], "one has begun")
+            for _ in range(20):
+                assert attached.ask(open_ones) == [(1,)]
+        finally:
+            together.abort()
+            go_on.set()
     attached.assert_exact()
