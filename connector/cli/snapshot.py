@@ -16,6 +16,7 @@ from connector.change.selection import Selection
 from connector.cli.terminal import DEFAULT_CONFIG, ConfigOption, JsonOption, stop_on_signals
 from connector.errors import SourceError
 from connector.settings import Settings
+from connector.source.attachment import snapshot_progress
 from connector.source.gap import GAP, REQUEST, request_text
 from connector.source.index import remembered, request
 from connector.source.lock import locked
@@ -53,7 +54,8 @@ def snapshot(
     running = locked(settings)
     if running and not no_wait:
         _watch(settings, json_output)
-    done = not remembered(settings.index).get(REQUEST) and not _under_way(settings)
+    meta = remembered(settings.index)
+    done = not meta.get(REQUEST) and snapshot_progress(meta) is None
     if json_output:
         found = {"requested": tables or "all", "capture_running": running, "done": done}
         sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
@@ -87,23 +89,14 @@ def _watch(settings: Settings, quiet: bool) -> None:
         tasks: dict[str, Any] = {}
         while not stop.is_set() and locked(settings):
             meta = remembered(settings.index)
-            if not meta.get(REQUEST) and not meta.get("snapshot") and not meta.get(GAP):
+            reading = snapshot_progress(meta)
+            if not meta.get(REQUEST) and reading is None and not meta.get(GAP):
                 for task in tasks.values():
                     progress.update(task, completed=progress.tasks[task].total)
                 return
-            for name, one in _tables(meta).items():
+            for name, one in (reading["tables"] if reading else {}).items():
                 total = max(one["estimate"], one["rows"], 1)
                 if name not in tasks:
                     tasks[name] = progress.add_task(name, total=total)
                 progress.update(tasks[name], completed=one["rows"], total=total)
             stop.wait(_EVERY)
-
-
-def _under_way(settings: Settings) -> bool:
-    return bool(remembered(settings.index).get("snapshot"))
-
-
-def _tables(meta: dict[str, str]) -> dict[str, Any]:
-    dumped = meta.get("snapshot", "")
-    tables: dict[str, Any] = json.loads(dumped)["tables"] if dumped else {}
-    return tables

@@ -21,7 +21,7 @@ from connector.delivery.status import status as delivery_status
 from connector.errors import EXIT_LOST, ConnectorError
 from connector.log.opening import open_reader
 from connector.settings import Settings
-from connector.source.attachment import SNAPSHOT
+from connector.source.attachment import snapshot_progress
 from connector.source.budget import Verdict
 from connector.source.connection import ask
 from connector.source.gap import GAP, unpermitted
@@ -105,10 +105,9 @@ def _source(settings: Settings) -> dict[str, Any]:
 
 def _snapshot(meta: dict[str, str]) -> dict[str, Any] | None:
     """How far a snapshot is, when one is under way."""
-    dumped = meta.get(SNAPSHOT, "")
-    if not dumped:
+    told = snapshot_progress(meta)
+    if told is None:
         return None
-    told = json.loads(dumped)
     tables = {
         name: {"rows": one["rows"], "estimate": one["estimate"], "finished": not one["pending"]}
         for name, one in told["tables"].items()

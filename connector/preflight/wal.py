@@ -56,9 +56,9 @@ def _bound(wal: Wal) -> list[Finding]:
     hours, what = lasting(subject, wal.bound, wal)
     if hours >= _ENOUGH_HOURS:
         return [ok("PG-09", "WAL", what)]
-    wished = max(ceil(_rate(wal)[0] * _WISHED_HOURS * _HOUR / _GIB), 1)
     mend = (
-        f"ALTER SYSTEM SET {subject} = '{wished}GB';  -- {_WISHED_HOURS:.0f} hours; less than what is free on the disk",
+        f"ALTER SYSTEM SET {subject} = '{_wished(wal)}';"
+        f"  -- {_WISHED_HOURS:.0f} hours; less than what is free on the disk",
         "SELECT pg_reload_conf();",
     )
     what += "; a longer one costs the slot, and the tables must be read anew"
@@ -74,9 +74,13 @@ def _budget(wal: Wal, budget: int | None) -> list[Finding]:
         return [Finding("PG-09", Severity.WARNING, "source.wal_budget", what, mend, "operator")]
     if hours >= _ENOUGH_HOURS:
         return [ok("PG-09", "source.wal_budget", what)]
-    wished = max(ceil(_rate(wal)[0] * _WISHED_HOURS * _HOUR / _GIB), 1)
-    mend = (f"source.wal_budget: {wished}GB  # {_WISHED_HOURS:.0f} hours; less than what is free on the disk",)
+    mend = (f"source.wal_budget: {_wished(wal)}  # {_WISHED_HOURS:.0f} hours; less than what is free on the disk",)
     return [Finding("PG-09", Severity.WARNING, "source.wal_budget", what, mend, "operator")]
+
+
+def _wished(wal: Wal) -> str:
+    """What lasts for a weekend, as PostgreSQL and our settings write sizes."""
+    return f"{max(ceil(_rate(wal)[0] * _WISHED_HOURS * _HOUR / _GIB), 1)}GB"
 
 
 def _retained(wal: Wal, slot: str) -> list[Finding]:

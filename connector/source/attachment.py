@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 
@@ -101,6 +102,13 @@ class Attachment:
                 return catalogs.read_ancestors(connection, oid)
         except psycopg.Error as error:
             raise command_error("ask what a relation is a part of", "source.dsn", error, "start again") from None
+
+
+def snapshot_progress(meta: Mapping[str, str]) -> dict[str, Any] | None:
+    """How far the snapshot under way is, as `snapshot.Snapshot` keeps it; None when none is."""
+    dumped = meta.get(SNAPSHOT, "")
+    progress: dict[str, Any] | None = json.loads(dumped) if dumped else None
+    return progress
 
 
 def keys_text(tables: Mapping[str, catalogs.CatalogTable]) -> str:

@@ -93,7 +93,7 @@ def _read_before_streaming(ground: Attachment, snapshot: Snapshot) -> None:
     until = time.monotonic() + session.source.snapshot_age
 
     def something_to_do() -> bool:
-        if snapshot.due or snapshot.ahead or snapshot.failure is not None:
+        if snapshot.due or snapshot.waiting or snapshot.failure is not None:
             return True
         return session.stop.is_set() or time.monotonic() > until
 

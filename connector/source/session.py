@@ -48,8 +48,10 @@ PATIENCE = 10.0
 class SnapshotUnderWay(Protocol):
     """What the session and the stream know of `snapshot.Snapshot`."""
 
-    waiting: bool
     finished: bool
+
+    @property
+    def waiting(self) -> bool: ...
 
     @property
     def due(self) -> bool: ...

@@ -34,6 +34,7 @@ from connector.source.attachment import (
     STATE_SNAPSHOT,
     STATE_STREAMING,
     Attachment,
+    snapshot_progress,
 )
 from connector.source.chunks import load_plan
 from connector.source.gap import GAP, REQUEST, asked_tables
@@ -75,12 +76,11 @@ def read_again(ground: Attachment, assembler: Assembler, meta: Mapping[str, str]
 
 def resumed(ground: Attachment, assembler: Assembler, meta: Mapping[str, str]) -> Snapshot | None:
     """The snapshot that an earlier process did not finish, if there is one."""
-    dumped = meta.get(SNAPSHOT, "")
-    if not dumped and meta["state"] == STATE_STREAMING:
+    progress = snapshot_progress(meta)
+    if progress is None and meta["state"] == STATE_STREAMING:
         return None
-    if not dumped:  # it had not begun, or the index was lost
+    if progress is None:  # it had not begun, or the index was lost
         return Snapshot(ground, assembler, order_all(ground, meta.get(GAP, "")))
-    progress = json.loads(dumped)
     order = SnapshotOrder(tuple(progress["tables"]), progress["gap"], progress["reread"])
     return Snapshot(ground, assembler, order, progress=progress)
 
@@ -96,7 +96,6 @@ class Snapshot:
         exported: str | None = None,
         progress: Mapping[str, Any] | None = None,
     ) -> None:
-        self._ground = ground
         self._session = ground.session
         self._assembler = assembler
         self._order = order
@@ -113,8 +112,6 @@ class Snapshot:
         self._fault = ""
         self._again_at = 0.0
         self._again = 0
-        self.waiting = False
-        """A chunk waits for the stream to come past its snapshot."""
         self.finished = False
         if progress is None:
             self._marker(SNAPSHOT_BEGIN, json.dumps(self._begin(), ensure_ascii=False).encode())
@@ -129,25 +126,22 @@ class Snapshot:
     @property
     def due(self) -> bool:
         """Whether `step` would find something to do now."""
-        ready = bool(self._readers.ready) and not self.ahead
+        ready = bool(self._readers.ready) and not self.waiting
         return ready or all(plan.finished for plan in self._plans)
 
     @property
-    def ahead(self) -> bool:
-        """Whether the next chunk waits for the stream."""
+    def waiting(self) -> bool:
+        """Whether the next chunk waits for the stream to come past its snapshot."""
         ready = self._readers.ready
         return bool(ready) and self._session.progress.received < ready[0].lsn
 
     def step(self) -> None:
         """Tell a chunk, if one can be told. Between two transactions of the stream only."""
-        self.waiting = False
         if self.failure is not None:
             self._failed(self.failure)
         readers = self._readers
-        if readers.ready:
-            self.waiting = self.ahead
-            if not self.waiting:
-                self._tell(readers.ready[0])
+        if readers.ready and not self.waiting:
+            self._tell(readers.ready[0])
         if all(plan.finished for plan in self._plans):
             self._end()
         elif time.monotonic() > self._told_at + _TOLD_EVERY:

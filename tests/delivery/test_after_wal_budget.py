@@ -13,11 +13,12 @@ import pytest
 from deliver_process import PATIENCE, accepted, delivering, eventually
 from delivery_story import code, plan, settings_in
 from emc.simulator_process import RunningSimulator
+from plugins.log import Around
 from plugins.postgres import Database
 
 from connector.delivery.status import status
 from connector.errors import LogUnavailable
-from connector.log.contract import Durability, Entry, LogWriter
+from connector.log.contract import Entry, LogWriter
 from connector.log.opening import open_reader, open_writer
 from connector.observe import EventDue, Fault, Hub, Observation, PushAnswered, SourceConnected
 from connector.preflight.postgres import survey_over
@@ -55,30 +56,22 @@ class Away:
             raise LogUnavailable("write to the change log", "the log", "it is away", "bring it back")
 
 
-class _Writer:
+class _Writer(Around):
     def __init__(self, log: Away, writer: LogWriter) -> None:
+        super().__init__(writer)
         self._log = log
-        self._writer = writer
-        self.partitions = writer.partitions
-
-    @property
-    def durability(self) -> Durability:
-        return self._writer.durability
 
     def open(self) -> Mapping[int, bytes]:
         self._log.require()
-        return self._writer.open()
+        return super().open()
 
     def register(self, schema: str) -> int:
         self._log.require()
-        return self._writer.register(schema)
+        return super().register(schema)
 
     def append(self, entries: Sequence[Entry]) -> None:
         self._log.require()
-        self._writer.append(entries)
-
-    def close(self) -> None:
-        self._writer.close()
+        super().append(entries)
 
 
 @contextmanager

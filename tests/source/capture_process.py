@@ -11,47 +11,34 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve()
 sys.path[:0] = [str(HERE.parents[2]), str(HERE.parents[1])]
 
 from attached_source import SELECTION  # noqa: E402
+from plugins.log import Around  # noqa: E402
 
-from connector.log.contract import Durability, Entry, LogWriter  # noqa: E402
+from connector.log.contract import Entry, LogWriter  # noqa: E402
 from connector.log.opening import open_reader, open_writer  # noqa: E402
 from connector.observe import Fault, Hub, Observation, SourceConnected  # noqa: E402
 from connector.settings import Settings  # noqa: E402
 from connector.source.capture import Capture  # noqa: E402
 
 
-class Crashing:
+class Crashing(Around):
     """The real writer; after so many entries have become durable the process is gone."""
 
     def __init__(self, writer: LogWriter, crash_after: int) -> None:
-        self._writer = writer
+        super().__init__(writer)
         self._left = crash_after
-        self.partitions = writer.partitions
-
-    @property
-    def durability(self) -> Durability:
-        return self._writer.durability
-
-    def open(self) -> Mapping[int, bytes]:
-        return self._writer.open()
-
-    def register(self, schema: str) -> int:
-        return self._writer.register(schema)
 
     def append(self, entries: Sequence[Entry]) -> None:
-        self._writer.append(entries)
+        super().append(entries)
         self._left -= len(entries)
         if self._left <= 0:
             os.kill(os.getpid(), signal.SIGKILL)
-
-    def close(self) -> None:
-        self._writer.close()
 
 
 def tell(observation: Observation) -> None:

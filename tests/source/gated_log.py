@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from attached_source import Attached, Running
+from plugins.log import Around
 
-from connector.log.contract import Durability, Entry, LogWriter
+from connector.log.contract import Entry, LogWriter
 from connector.log.opening import open_writer
 from connector.settings import Settings
 
@@ -29,30 +30,16 @@ class Gate:
         return _Gated(self, open_writer(self._settings))
 
 
-class _Gated:
+class _Gated(Around):
     def __init__(self, gate: Gate, writer: LogWriter) -> None:
+        super().__init__(writer)
         self._gate = gate
-        self._writer = writer
-        self.partitions = writer.partitions
-
-    @property
-    def durability(self) -> Durability:
-        return self._writer.durability
-
-    def open(self) -> Mapping[int, bytes]:
-        return self._writer.open()
-
-    def register(self, schema: str) -> int:
-        return self._writer.register(schema)
 
     def append(self, entries: Sequence[Entry]) -> None:
         if not self._gate.open.is_set():
             self._gate.waiting.set()
             self._gate.open.wait(PATIENCE)
-        self._writer.append(entries)
-
-    def close(self) -> None:
-        self._writer.close()
+        super().append(entries)
 
 
 @contextmanager

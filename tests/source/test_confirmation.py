@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from typing import Any
 
 import pytest
 from attached_source import DOSSIER, Attached, until
 from gated_log import behind_a_gate
+from plugins.log import Around
 
 from connector.log.opening import open_writer
 
@@ -73,20 +73,14 @@ def test_the_server_is_answered_while_the_log_is_opened(attached: Attached) -> N
     with attached.capturing():
         pass
 
-    class Slow:
+    class Slow(Around):
         """The real writer, which opens late."""
-
-        def __init__(self) -> None:
-            self._writer = open_writer(attached.settings)
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._writer, name)
 
         def open(self) -> Mapping[int, bytes]:
             threading.Event().wait(12.0)
-            return self._writer.open()
+            return super().open()
 
-    with attached.capturing(writer=Slow) as running:
+    with attached.capturing(writer=lambda: Slow(open_writer(attached.settings))) as running:
         attached.owner.execute("""UPDATE "mot cua"."Hồ sơ" SET trang_thai = 'x'""")
         attached.settle(running)
     assert running.sessions == 1
