@@ -1,6 +1,6 @@
 # make demo       the whole way, from a row in a database to EMC's simulator; needs Python 3.11 and pip only
-# make test       every test, on PostgreSQL 15, 16 and 18 and a real Kafka (what is missing is installed first)
-# make test-full  the heavy tests on every PostgreSQL version, too
+# make test       every test, spread over PostgreSQL 15, 16 and 18, and a real Kafka (what is missing is installed first)
+# make test-full  every test on every PostgreSQL version
 # make lint       ruff and mypy
 # make bench      the figures, beside our peers' (bench/README.md); ARGS="guest" runs only that one
 # make secrets    the passwords that docker-compose.yml wants, made up once

@@ -19,9 +19,6 @@ from plugins.postgres import Database
 from connector.catalog.identifier import quote
 from connector.demo.postgres import PostgresServer, wheel_bin_dir
 
-# What the commands say does not depend on the server's version; starting a command is what takes time.
-pytestmark = pytest.mark.heavy
-
 SECRET = "mat-khau-khong-duoc-in"
 PRESET = {"extends": "preset:one-stop-generic", "SiteId": 327}
 Change = Callable[[dict[str, Any]], None]

@@ -119,7 +119,6 @@ def test_the_slot_is_dropped_where_that_was_chosen(place: Place, how: str) -> No
     assert place.told(0)["state"] == "absent"
 
 
-@pytest.mark.heavy
 def test_a_capture_at_work_is_left_alone_unless_forced(place: Place) -> None:
     """A slot in use is not dropped; with --force its connection is ended first."""
     place.source["on_wal_budget"] = "drop_slot"
@@ -151,7 +150,6 @@ def test_a_transaction_that_holds_the_wal_is_named(place: Place) -> None:
         assert place.slots == [SLOT]
 
 
-@pytest.mark.heavy
 def test_status_tells_of_it(place: Place) -> None:
     """Over the budget; and without the slot what was remembered of it, and what follows."""
     place.pass_budget()
@@ -174,7 +172,6 @@ def test_status_tells_of_it(place: Place) -> None:
     assert "emc-cdc snapshot --all" in source["mend"]
 
 
-@pytest.mark.heavy
 def test_what_it_cannot_do(place: Place) -> None:
     """2 with the mend: no budget is set, or nobody answers."""
     del place.source["wal_budget"]

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import httpx
 import psycopg
-import pytest
 from deliver_process import PATIENCE, accepted, delivering, eventually
 from delivery_story import code, plan, settings_in
 from emc.simulator_process import RunningSimulator
@@ -91,7 +90,6 @@ def capturing(settings: Settings, log: Away) -> Iterator[list[Observation]]:
     assert not thread.is_alive()
 
 
-@pytest.mark.heavy
 def test_what_was_missed_is_recovered(
     database: Database, tmp_path: Path, simulator: RunningSimulator, client: httpx.Client, before: int
 ) -> None:

@@ -150,7 +150,6 @@ class Connector:
             until(lambda: connection.execute(query, [end]).fetchall() == [(True,)], "capture has caught up")
 
 
-@pytest.mark.heavy
 def test_the_application_does_not_notice(server: PostgresServer, tmp_path: Path) -> None:
     """Attached while it works, through its migrations and to the end: nothing fails, and every row is the same."""
     alone, watched = server.dsn("owner", WITHOUT), server.dsn("owner", WITH)

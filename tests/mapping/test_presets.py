@@ -41,7 +41,6 @@ def test_every_preset_has_a_schema_here() -> None:
     assert set(presets()) == set(SCHEMAS)
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_a_preset_fits_its_schema(name: str, database: Database) -> None:
     """Every table and column that it names is there, and of a type that can be sent."""

@@ -1,7 +1,8 @@
 """Real PostgreSQL servers for the tests: every version in turn, and a fresh database for every test.
 
-Contract: a test that asks for `postgres` or `database` runs once for each version of `--pg` (a `heavy` one only for
-the first of them, unless `--full`). A server starts at its first use and ends after the last test of its version, so
+Contract: a test that asks for `postgres` or `database` runs on one of the versions of `--pg`, always the same one, so
+that each version has its share of the tests; with `--full`, or marked `every_server` because servers differ in what
+it shows, it runs once for each. A server starts at its first use and ends after the last test of its version, so
 that at most one of them runs. Its databases share two roles beside the superuser `postgres`: `owner`, whose database
 it is, and `emc_cdc`, which may log in and replicate and nothing else. There are no passwords. A server that is not
 there is an error that names the command which installs it, never a skip.
@@ -16,6 +17,7 @@ from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
+from zlib import crc32
 
 import psycopg
 import pytest
@@ -70,10 +72,15 @@ def versions(config: pytest.Config) -> list[int]:
         raise pytest.UsageError(f"--pg takes major versions as {VERSIONS}, not {text!r}") from None
 
 
+def chosen(test: str, among: list[int], *, everywhere: bool) -> list[int]:
+    """The versions that a test runs on: all, or the one that its name falls to, in every process and on any machine."""
+    return among if everywhere else [among[crc32(test.encode()) % len(among)]]
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("emc-cdc")
     group.addoption("--pg", default=VERSIONS, help=f"PostgreSQL versions to run on (default: {VERSIONS})")
-    group.addoption("--full", action="store_true", help="run heavy tests on every version, too")
+    group.addoption("--full", action="store_true", help="run every test on every version of --pg")
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -84,8 +91,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "postgres" not in metafunc.fixturenames:
         return
     wanted = versions(metafunc.config)
-    if metafunc.definition.get_closest_marker("heavy") and not metafunc.config.getoption("--full"):
-        wanted = wanted[:1]
+    marked = metafunc.definition.get_closest_marker("every_server") is not None
+    wanted = chosen(metafunc.definition.nodeid, wanted, everywhere=marked or metafunc.config.getoption("--full"))
     ids = [f"pg{version}" for version in wanted]
     metafunc.parametrize("postgres", wanted, ids=ids, indirect=True, scope="session")
 

@@ -19,9 +19,6 @@ from typer.testing import CliRunner
 from connector.cli import app
 from connector.errors import SourceError
 
-# What the commands say does not depend on the server's version.
-pytestmark = pytest.mark.heavy
-
 
 class Commands:
     """The two commands, a configuration that suits them, and an EMC that takes connections."""

@@ -14,8 +14,6 @@ from connector import pipeline
 from connector.errors import SourceError
 from connector.observe import Hub, Observation, SourceConnected
 
-pytestmark = pytest.mark.heavy
-
 
 @pytest.fixture
 def set_up(commands: Commands) -> Commands:  # noqa: F811

@@ -227,6 +227,7 @@ def test_inheritance_is_refused(attached: Attached) -> None:
     assert "motcua.ho_so_cu" in attached.findings("PG-17")[0].what
 
 
+@pytest.mark.every_server
 def test_generated_columns_are_refused_or_published(attached: Attached) -> None:
     """A stored generated column is not in the stream, but for PostgreSQL 18 when the publication says so."""
     attached.by_owner("ALTER TABLE motcua.thu_tuc ADD ten_hoa text GENERATED ALWAYS AS (upper(ten)) STORED;\n"
@@ -243,6 +244,7 @@ def test_generated_columns_are_refused_or_published(attached: Attached) -> None:
         assert attached.findings() == []
 
 
+@pytest.mark.every_server
 def test_full_identity_with_generated_columns(attached: Attached) -> None:
     """From PostgreSQL 18 on such a table refuses UPDATE once published; before it is told of nothing, and goes on."""
     attached.by_owner(
@@ -363,7 +365,6 @@ def test_a_slot_of_another_database_is_left_alone(attached: Attached) -> None:
             neighbour.execute("SELECT pg_drop_replication_slot(%s)", [attached.settings.slot])
 
 
-@pytest.mark.heavy
 def test_an_invalidated_slot_is_told(attached: Attached) -> None:
     """When max_slot_wal_keep_size took the slot's WAL, the finding says so and names the way back."""
     name = attached.settings.slot

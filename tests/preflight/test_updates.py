@@ -98,6 +98,7 @@ CASES = [
 ]  # fmt: skip
 
 
+@pytest.mark.every_server
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
 def test_an_update_that_fails_is_found(attached: Attached, case: Case) -> None:
     """The finding is true (the UPDATE fails), and after its mend the UPDATE goes on; older servers are not accused."""
@@ -117,6 +118,7 @@ def test_an_update_that_fails_is_found(attached: Attached, case: Case) -> None:
     attached.by_owner("UPDATE motcua.khac SET x = 2")
 
 
+@pytest.mark.every_server
 def test_a_virtual_column_under_full(attached: Attached) -> None:
     """A virtual generated column (18) is never published: without a key to fall back on the table must leave."""
     if attached.version < 18:

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 from plugins.kafka import BrokerFailed, KafkaBroker, libraries
-from plugins.postgres import Database
+from plugins.postgres import Database, chosen
 from psycopg.errors import InsufficientPrivilege
 
 ROLES = "SELECT rolname, rolsuper, rolreplication FROM pg_roles WHERE rolname = current_user"
@@ -41,11 +41,14 @@ def test_slots_do_not_outlive_their_database(database: Database) -> None:
         assert connection.execute("SELECT to_regclass('kept')").fetchone() == (None,)
 
 
-@pytest.mark.heavy
-def test_a_heavy_test_runs_on_one_version(database: Database, request: pytest.FixtureRequest) -> None:
-    """Without --full only the first version of --pg runs it."""
-    first = int(request.config.getoption("--pg").split(",")[0])
-    assert request.config.getoption("--full") or database.version == first
+def test_every_server_has_its_share_of_the_tests() -> None:
+    """A test always falls to the same server, and each has about as many; or a test runs on all of them."""
+    servers = [15, 16, 18]
+    tests = [f"tests/source/test_rows.py::test_{number}" for number in range(300)]
+    falls = [chosen(test, servers, everywhere=False) for test in tests]
+    assert falls == [chosen(test, servers, everywhere=False) for test in tests]
+    assert all(falls.count([server]) > 60 for server in servers)
+    assert chosen(tests[0], servers, everywhere=True) == servers
 
 
 def test_the_broker_keeps_its_topics_over_stop_and_crash(kafka: KafkaBroker) -> None:

@@ -184,7 +184,6 @@ def test_a_mapping_that_needs_more_than_the_log_holds(attached: Attached) -> Non
         pass
 
 
-@pytest.mark.heavy
 def test_wal_level_is_told_and_mended(database: Database, tmp_path: Path) -> None:
     """A server that writes no decodable WAL: the superuser's statement and one restart mend it."""
     server = database.server

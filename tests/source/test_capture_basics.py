@@ -8,6 +8,8 @@ from attached_source import BIG, DOSSIER, PAYMENT, UNIT, Attached, fold
 
 from connector.change.record import Op
 
+pytestmark = pytest.mark.every_server
+
 
 def test_snapshot_and_stream_meet(attached: Attached) -> None:
     """Every row is read once, changes follow in order, and only mapped columns are in the log."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from attached_source import BIG, DOSSIER, PARTITIONS, PAYMENT, UNIT, Attached, fold_partition
 
 from connector.change.record import SNAPSHOT_BEGIN, SNAPSHOT_END, Op
@@ -173,7 +172,6 @@ def test_a_column_added_while_running_changes_nothing(attached: Attached) -> Non
     assert told == [{"id": 1, "Mã": "M1", "trang_thai": state, "noi_dung": None} for state in ("a", "b")]
 
 
-@pytest.mark.heavy
 def test_a_table_renamed_while_running_is_not_passed_over(attached: Attached) -> None:
     """Changes under another name are ours as before; capture says so and waits until the name is back."""
     with attached.capturing() as running:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
-import pytest
 from attached_source import DOSSIER, Attached, until
 from gated_log import behind_a_gate
 from plugins.log import Around
@@ -52,7 +51,6 @@ def test_a_stuck_log_ends_the_session(attached: Attached) -> None:
     assert_once(attached, 60)
 
 
-@pytest.mark.heavy
 def test_a_stuck_log_does_not_keep_the_server_from_stopping(attached: Attached) -> None:
     """An ordinary stop of PostgreSQL ends although the log takes nothing; after both are back all arrives once."""
     with behind_a_gate(attached, attached.settings_with(stall_timeout=1.0)) as (gate, running):
@@ -67,7 +65,6 @@ def test_a_stuck_log_does_not_keep_the_server_from_stopping(attached: Attached) 
     assert_once(attached, 30)
 
 
-@pytest.mark.heavy
 def test_the_server_is_answered_while_the_log_is_opened(attached: Attached) -> None:
     """A log that takes longer to open than wal_sender_timeout allows for silence costs no connection."""
     with attached.capturing():

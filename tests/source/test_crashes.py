@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 
-import pytest
 from attached_source import BIG, DOSSIER, PAYMENT, Attached, until
 
 from connector.change.position import parse_lsn
@@ -35,7 +34,6 @@ def killed(process: subprocess.Popen[str]) -> None:
     assert process.wait(60) == -signal.SIGKILL
 
 
-@pytest.mark.heavy
 def test_a_transaction_cut_in_half_becomes_whole(attached: Attached) -> None:
     """Killed when a part of 1,000 rows was in the log: after the restart all are there once, in order."""
     with attached.capturing():
@@ -101,7 +99,6 @@ def test_an_index_older_than_the_log_tells_nothing_twice(attached: Attached) -> 
     attached.assert_exact()
 
 
-@pytest.mark.heavy
 def test_a_snapshot_cut_short_goes_on(attached: Attached) -> None:
     """Killed while the snapshot goes to the log: the next start reads on while it streams from the same slot."""
     with attached.process(crash_after=1) as process:
@@ -115,7 +112,6 @@ def test_a_snapshot_cut_short_goes_on(attached: Attached) -> None:
     assert len(attached.ask("SELECT slot_name FROM pg_replication_slots WHERE database = current_database()")) == 1
 
 
-@pytest.mark.heavy
 def test_a_second_capture_waits_and_takes_over(attached: Attached) -> None:
     """With a data directory of its own it waits at the slot; when the first is killed it goes on where that stopped."""
     with attached.capturing():

@@ -117,6 +117,7 @@ def test_generated_columns_nobody_mapped(attached: Attached) -> None:
     attached.assert_exact()
 
 
+@pytest.mark.every_server
 def test_a_generated_column_that_is_mapped(attached: Attached) -> None:
     """Refused while it would be missing in the stream; from 18 on the mend publishes it, and it is as any other."""
     attached.owner.execute(f'ALTER TABLE "mot cua"."Hồ sơ" ADD hoa text {GENERATED}'.encode())

@@ -150,7 +150,7 @@ DIFFERENCES = (
 )  # fmt: skip
 
 
-@pytest.mark.heavy
+@pytest.mark.every_server
 def test_every_field_is_debeziums_or_listed(
     database: Database, kafka: KafkaBroker, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

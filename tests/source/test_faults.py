@@ -56,7 +56,6 @@ def test_a_slot_of_somebody_else_is_left_alone(attached: Attached) -> None:
     attached.assert_exact()
 
 
-@pytest.mark.heavy
 def test_another_cluster_is_not_taken_for_ours(attached: Attached) -> None:
     """The same name of database, tables and slot on another server: the start stops, and its slot stays as it is."""
     with attached.capturing():

@@ -102,6 +102,7 @@ def test_a_slot_that_was_dropped_under_way(attached: Attached) -> None:
         recovered(attached, running)
 
 
+@pytest.mark.every_server
 @pytest.mark.parametrize("change", ["DROP TABLE", "DROP PUBLICATION"])
 @pytest.mark.parametrize("away", [True, False], ids=["away", "streaming"])
 def test_a_publication_changed_behind_our_back(attached: Attached, change: str, away: bool) -> None:
@@ -134,7 +135,6 @@ def test_a_publication_changed_behind_our_back(attached: Attached, change: str, 
     attached.assert_exact()
 
 
-@pytest.mark.heavy
 def test_killed_while_it_reads_anew(attached: Attached) -> None:
     """The gap is not forgotten by dying: the next start reads the tables again."""
     more = "SELECT g, g, repeat('x', 900) FROM generate_series(1001, 9000) g"

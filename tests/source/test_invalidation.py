@@ -17,6 +17,8 @@ from connector.settings import Settings
 from connector.source.gap import GAP, REQUEST, request_text
 from connector.source.index import remembered, request
 
+pytestmark = pytest.mark.every_server
+
 TOUCH = """UPDATE "mot cua"."Hồ sơ" SET trang_thai = 'x' WHERE id = 1"""
 
 
@@ -122,7 +124,7 @@ class Away:
         return open_writer(self._settings)
 
 
-@pytest.mark.parametrize("answers", [True, pytest.param(False, marks=pytest.mark.heavy)], ids=["refuses", "hangs"])
+@pytest.mark.parametrize("answers", [True, False], ids=["refuses", "hangs"])
 def test_while_the_log_is_away(bounded: Attached, answers: bool) -> None:
     """Between two attempts or in the midst of one: it is told although the log has not come back."""
     log = Away(bounded.settings, answers)

@@ -52,7 +52,6 @@ class Application:
                     self.done.append((DOSSIER, Op.UPDATE, str(key), mark_now))
 
 
-@pytest.mark.heavy
 def test_a_connection_cut_at_random_bytes(attached: Attached, proxy: Proxy) -> None:
     """Cut again and again at any byte while the application commits: its changes are in the log once, in its order."""
     seed = Random().randrange(1 << 32)
@@ -149,7 +148,6 @@ GARBAGE = {
 }
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE.keys())
 def test_garbage_in_the_stream_is_told(attached: Attached, proxy: Proxy, garbage: bytes) -> None:
     """Well framed bytes that are no pgoutput stop capture with the documented error; afterwards nothing is missing."""
@@ -170,7 +168,6 @@ def test_garbage_in_the_stream_is_told(attached: Attached, proxy: Proxy, garbage
     assert len(attached.streamed(DOSSIER)) == 30
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize(
     "garbage", [b"\xff" * 64, b"\0" * 64, b"d\0\0\0\0", b"E\0\0\0\x07??", b"HTTP/1.1 400 Bad\r\n\r\n"]
 )

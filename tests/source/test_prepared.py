@@ -12,7 +12,6 @@ from connector.change.record import SNAPSHOT_END
 from connector.source.gap import request_text
 from connector.source.index import request
 
-pytestmark = pytest.mark.heavy
 PREPARE = """BEGIN; UPDATE "mot cua"."Hồ sơ" SET trang_thai = 'x' WHERE id {}; PREPARE TRANSACTION '{}'"""
 
 

@@ -14,7 +14,6 @@ from connector.change.record import Op
 ROWS = 3000
 
 
-@pytest.mark.heavy
 def test_rows_of_copy_that_share_an_lsn(attached: Attached) -> None:
     """Killed between rows of COPY, which share an LSN: after the restart none is lost and none doubled."""
     with attached.capturing():

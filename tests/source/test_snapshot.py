@@ -81,7 +81,6 @@ def test_the_union_is_exact(attached: Attached, age: float) -> None:
 
 
 @pytest.mark.parametrize("age", [600, 0], ids=["before streaming", "while streaming"])
-@pytest.mark.heavy
 def test_killed_again_and_again(attached: Attached, age: float) -> None:
     """Killed at many points while it reads, with the application writing: finished chunks stay, nothing is missing."""
     attached.owner.execute(
@@ -382,7 +381,6 @@ def test_a_statement_timeout_makes_smaller_chunks(attached: Attached, monkeypatc
     assert len(keys) == len(set(keys)) == 4030
 
 
-@pytest.mark.heavy
 def test_another_capture_takes_over_a_first_read(attached: Attached) -> None:
     """The first is killed in the middle of it; one with a data directory of its own reads on, nothing is missing."""
     attached.owner.execute(MANY)

@@ -60,6 +60,7 @@ def settle_all(attached: Attached) -> None:
     until(lambda: attached.ask(question, end, attached.database.name) == [(True,)], "every slot moves on")
 
 
+@pytest.mark.every_server
 def test_the_log_is_the_same_with_and_without_streaming(eager: Attached) -> None:
     """Interleaved transactions, subtransactions rolled back, DDL's relations: as of a server that does not stream."""
     other = eager.written(slot="khac", data=str(eager.directory / "khac"), publication=eager.settings.publication)
@@ -155,7 +156,6 @@ def test_a_server_that_stops_in_a_streamed_transaction(eager: Attached) -> None:
     eager.assert_exact()
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize("memory", ["1MB", "1GB"], ids=["streamed", "after the commit"])
 def test_a_million_rows_in_one_transaction(attached: Attached, memory: str) -> None:
     """The server is answered all the while (it waits 8 s), and memory stays flat."""

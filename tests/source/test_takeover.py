@@ -67,7 +67,6 @@ class Reader:
         until(lambda: sum(words in line for line in self.lines) >= times, f"the process says {words!r}")
 
 
-@pytest.mark.heavy
 def test_the_second_takes_over_within_ten_seconds(attached: Attached) -> None:
     """While it waits there is one walsender and no more; the first is killed, and ten seconds later it streams."""
     sessions = "SELECT sessions FROM pg_stat_database WHERE datname = current_database()"
@@ -93,7 +92,6 @@ def test_the_second_takes_over_within_ten_seconds(attached: Attached) -> None:
     assert epochs(attached) == [[1, 2]] * 3
 
 
-@pytest.mark.heavy
 def test_the_first_host_is_lost(attached: Attached) -> None:
     """Nothing comes from the first any more, and the server is not told: after thirty seconds the second streams."""
     with attached.capturing():
@@ -126,7 +124,6 @@ def on_either_log(request: pytest.FixtureRequest, attached: Attached) -> Iterato
     return attached
 
 
-@pytest.mark.heavy
 def test_the_first_stands_still_and_comes_back(on_either_log: Attached) -> None:
     """Stopped by SIGSTOP in the middle of its work, resumed when another has the slot: nothing is doubled or missing.
 
@@ -187,7 +184,6 @@ def test_the_first_returns_after_the_second_was_at_work(attached: Attached, busy
     assert {gone[key] for key in range(1, 21)} == {2 if busy else 1}
 
 
-@pytest.mark.heavy
 def test_a_transaction_cut_in_half_is_ended_by_the_second(attached: Attached) -> None:
     """Its beginning stands under the first one's epoch, the rest under the second's; no row is missing or doubled."""
     with attached.capturing():
@@ -206,7 +202,6 @@ def test_a_transaction_cut_in_half_is_ended_by_the_second(attached: Attached) ->
     assert_told_once(attached.records())
 
 
-@pytest.mark.heavy
 def test_killed_between_the_marker_and_the_index(attached: Attached) -> None:
     """The second dies when its epoch's marker is durable and nothing else: whoever comes next goes on all the same."""
     with attached.capturing():

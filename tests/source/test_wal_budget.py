@@ -61,7 +61,6 @@ def has_segment(attached: Attached, name: str) -> bool:
     return bool(attached.ask("SELECT 1 FROM pg_ls_waldir() WHERE name = %s", name))
 
 
-@pytest.mark.heavy
 def test_a_log_that_stands_still_does_not_fill_the_disk(attached: Attached) -> None:
     """Past the budget with drop_slot: the slot goes and its WAL with it, a neighbour's slot stays; nothing is made or
     read while the log is away; when it takes again the tables are read anew and the log is exact."""
@@ -110,7 +109,6 @@ def test_a_log_that_stands_still_does_not_fill_the_disk(attached: Attached) -> N
     # What delivery makes of the second read, only what changed and flagged as recovered: tests/delivery.
 
 
-@pytest.mark.heavy
 def test_alert_keeps_the_slot(attached: Attached) -> None:
     """Without drop_slot it is told once, and once more when it is over; nothing is lost."""
     settings = attached.settings_with(stall_timeout=1.0, wal_budget=BUDGET)
@@ -154,7 +152,7 @@ def _restart(attached: Attached) -> None:
     attached.owner = attached.connect()
 
 
-@pytest.mark.parametrize("kind", ["idle in transaction", pytest.param("prepared", marks=pytest.mark.heavy)])
+@pytest.mark.parametrize("kind", ["idle in transaction", "prepared"])
 def test_a_transaction_that_holds_the_wal_is_named(attached: Attached, kind: str) -> None:
     """Capture is up to date, an open transaction holds restart_lsn: it is named with the SQL that ends it, a younger
     one is not, and the slot is kept whatever on_wal_budget says."""
@@ -216,7 +214,6 @@ def _hold(attached: Attached, settings: Settings, *, prepared: bool) -> None:
     assert running.sessions == 1
 
 
-@pytest.mark.heavy
 def test_a_backlog_that_is_worked_off_is_no_reason(attached: Attached) -> None:
     """Over the budget at the start, after an outage of ours: the log takes, the distance shrinks, the slot is kept."""
     settings = attached.settings_with(wal_budget=BUDGET, on_wal_budget="drop_slot")
@@ -231,7 +228,6 @@ def test_a_backlog_that_is_worked_off_is_no_reason(attached: Attached) -> None:
     assert len(reads(attached)) == 1
 
 
-@pytest.mark.heavy
 def test_the_second_capture_does_not_act(attached: Attached, tmp_path: Path) -> None:
     """One streams and is stuck, the other waits for the slot: what to do is the first one's affair."""
     patient = attached.settings_with(stall_timeout=300.0, wal_budget=BUDGET)
