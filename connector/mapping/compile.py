@@ -19,7 +19,7 @@ from connector.change.selection import Role, Selection, TableSelection
 from connector.mapping import kinds
 from connector.mapping.conditions import Condition, compile_condition, never
 from connector.mapping.declarations import Declarations
-from connector.mapping.document import ListNode, MapNode, Node, ScalarNode, read, shape
+from connector.mapping.document import MapNode, Node, meaning, read, shape
 from connector.mapping.facts import Facts, Milestone, UserFacts
 from connector.mapping.kinds import Kind, blank
 from connector.mapping.marks import Problems
@@ -134,7 +134,7 @@ def _plan(
             selected[use.table][2].setdefault(use.column)
     return Plan(
         selection=Selection(tuple(_selected(table, *told) for table, told in selected.items())),
-        version=hashlib.sha256(json.dumps(_meaning(node), sort_keys=True).encode()).hexdigest()[:12],
+        version=hashlib.sha256(json.dumps(meaning(node), sort_keys=True).encode()).hexdigest()[:12],
         lookups=tuple(dict.fromkeys((r.table.text, r.column.text) for r in references)),
         children=tuple(Child(child.table.text, child.link.text, child.order_by.text) for child in children),
         tables=tuple(
@@ -223,14 +223,3 @@ def _order_key(value: Value) -> tuple[bool, Any]:
     if value is None or (isinstance(value, Decimal) and not value.is_finite()):
         return False, 0
     return True, value
-
-
-def _meaning(node: Node) -> object:
-    """A node as JSON, without what does not change its meaning: comments, order of keys, quotes around text."""
-    match node:
-        case ScalarNode():
-            return node.text if isinstance(node.value, str) else [type(node.value).__name__, node.text]
-        case ListNode():
-            return [_meaning(item) for item in node.items]
-        case MapNode():
-            return {json.dumps(_meaning(key)): _meaning(value) for key, value in node.entries}

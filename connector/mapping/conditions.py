@@ -2,35 +2,44 @@
 
     {trang_thai: [dang_xu_ly, cho_ky], ngay_tra: {set: false}}     all of several keys
     {all: [...]}  {any: [...]}  {not: {...}}                       conditions inside conditions
-    tests: a value (equal), null (NULL), a list (any of it), {set: true}, {not: test}, {gt|ge|lt|le: number}
+    {exists: child, where: {...}}                                  a row of a child table that fits
+    {count: child, where: {...}, is: test}                         how many of them
+    tests: a value (equal), null (NULL), a list (any of it), {set: true}, {not: test}, {gt|ge|lt|le: number},
+           {type: timestamp, gt|ge|lt|le: 2024-01-31}
 
 Logic has two values: a test on NULL is false but for `null`, `{set: false}` and `{not: …}`. Equality compares by
-`kinds.canonical`; the four orders compare numbers, and text that is a number, and are false for all else.
+`kinds.comparable`; the four orders compare numbers, and text that is a number, or, with the column's `type`, dates and
+times; they are false for all else.
 """
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
+from typing import Any
 
 from connector.change.record import Value
+from connector.mapping import moments
 from connector.mapping.document import ListNode, MapNode, Node, ScalarNode, shape
-from connector.mapping.kinds import blank, canonical
+from connector.mapping.kinds import blank, canonical, comparable, spelt
 from connector.mapping.marks import Problems
-from connector.mapping.names import Paths, Place, Scope
+from connector.mapping.names import Paths, Place, Scope, entries
 
 Condition = Callable[[Scope], bool]
 Test = Callable[[Value], bool]
 
 JOINS = ("all", "any", "not")
-ORDERS: dict[str, Callable[[Decimal, Decimal], bool]] = {
+ORDERS: dict[str, Callable[[Any, Any], bool]] = {
     "gt": operator.gt,
     "ge": operator.ge,
     "lt": operator.lt,
     "le": operator.le,
 }
-TESTS = ("set", "not", *ORDERS)
+TESTS = ("set", "not", *ORDERS, "type")
+OVER_CHILDREN = {"exists": ("exists", "where"), "count": ("count", "where", "is")}
+"""The conditions on the rows of a child table, by the key that tells them: the keys allowed."""
 
 
 def never(_: object) -> bool:
@@ -47,7 +56,32 @@ def compile_condition(node: Node, paths: Paths, problems: Problems) -> Condition
     if not node.entries:
         problems.add(node.mark, "a condition without a test", "write `column: value`, e.g. {ma_ho_so: {set: true}}")
         return never
+    for key, value in node.entries:
+        # A column may have such a name, too: only a declared child table makes it this form.
+        if key.value in OVER_CHILDREN and isinstance(value, ScalarNode) and paths.is_child(value.text):
+            return _over_children(key.text, node, paths, problems)
     return every([_entry(key, value, paths, problems) for key, value in node.entries])
+
+
+def _over_children(form: str, node: MapNode, paths: Paths, problems: Problems) -> Condition:
+    required = ("count", "is") if form == "count" else ("exists",)
+    parts = entries(node, problems, f"a condition with '{form}'", OVER_CHILDREN[form], required)
+    if parts is None or any(key not in parts for key in required):
+        return never
+    name = parts[form][1]
+    child = paths.child(name) if isinstance(name, ScalarNode) else None
+    if child is None:
+        return never
+    slot, inside = child
+    where = compile_condition(parts["where"][1], inside, problems) if "where" in parts else _always
+    if form == "exists":
+        return lambda scope: any(where([row]) for row in scope[slot])
+    test = compile_test(parts["is"][1], problems)
+    return lambda scope: test(sum(where([row]) for row in scope[slot]))
+
+
+def _always(_: object) -> bool:
+    return True
 
 
 def _entry(key: ScalarNode, value: Node, paths: Paths, problems: Problems) -> Condition:
@@ -62,9 +96,15 @@ def _entry(key: ScalarNode, value: Node, paths: Paths, problems: Problems) -> Co
         case "not":
             inner = compile_condition(value, paths, problems)
             return lambda scope: not inner(scope)
-    place = paths.resolve(key)
+    place = paths.resolve(key, moment=_type_of(value))
     test = compile_test(value, problems)
     return never if place is None else at(place, test)
+
+
+def _type_of(test: Node) -> str | None:
+    """The type of date or time that a test says its column has."""
+    node = test.get("type") if isinstance(test, MapNode) else None
+    return node.text if isinstance(node, ScalarNode) and moments.reader(node.text) else None
 
 
 def at(place: Place, test: Test) -> Condition:
@@ -126,6 +166,8 @@ def compile_test(node: Node, problems: Problems) -> Test:
         case MapNode():
             if not node.entries:
                 problems.add(node.mark, "a test without content", f"allowed here: {', '.join(TESTS)}")
+            if node.get("type") is not None:
+                return _moment_test(node, problems)
             parts = [_test(key, value, problems) for key, value in node.entries]
             return parts[0] if len(parts) == 1 else lambda value: all(part(value) for part in parts)
 
@@ -147,11 +189,37 @@ def _test(key: ScalarNode, node: Node, problems: Problems) -> Test:
     return never
 
 
+def _moment_test(node: MapNode, problems: Problems) -> Test:
+    """`{type: timestamp, ge: 2024-01-01, lt: 2025-01-01}`"""
+    found = entries(node, problems, "a test of dates", ("type", *ORDERS), ("type",)) or {}
+    if len(found) < 2:
+        problems.add(node.mark, "a test of dates without a bound", "write e.g. {type: timestamp, ge: 2024-01-01}")
+    told = found["type"][1] if "type" in found else None
+    read = moments.reader(told.text) if isinstance(told, ScalarNode) else None
+    if told is not None and read is None:
+        problems.add(told.mark, "'type' takes a type of date or time", f"allowed here: {moments.TYPES}")
+    parts: list[tuple[Callable[[Any, Any], bool], datetime]] = []
+    for name, (_, value) in found.items():
+        if name == "type":
+            continue
+        bound = moments.moment(value.text) if isinstance(value, ScalarNode) else None
+        if bound is None:
+            problems.add(value.mark, f"'{name}' takes a date here", "write 2024-01-31, or '2024-01-31 07:30'")
+        else:
+            parts.append((ORDERS[name], bound))
+
+    def test(value: Value) -> bool:
+        moment = read(value) if read is not None else None
+        return moment is not None and all(order(moment, bound) for order, bound in parts)
+
+    return test
+
+
 def _bound(node: Node, problems: Problems) -> Decimal | None:
     number = isinstance(node, ScalarNode) and isinstance(node.value, int | float) and not isinstance(node.value, bool)
     if not number or not isinstance(node, ScalarNode):
         told = "gt, ge, lt and le compare numbers"
-        problems.add(node.mark, told, "write a number without quotes; dates and text cannot be compared here")
+        problems.add(node.mark, told, "write a number without quotes; for dates {type: timestamp, ge: 2024-01-31}")
         return None
     return Decimal(node.text)
 
@@ -184,10 +252,10 @@ def equals(constants: list[ScalarNode]) -> Test:
 
     def test(value: Value) -> bool:
         if isinstance(value, str):
-            return value.strip() in texts
+            return spelt(value) in texts
         if value is None:
             return null
-        return canonical(value) in others
+        return comparable(value) in others
 
     return test
 
@@ -198,11 +266,11 @@ def keys(constants: list[ScalarNode]) -> tuple[frozenset[str], frozenset[str]]:
     A code like 1.000100 is a number to YAML; in a text column it is those very characters, in a numeric one a number.
     """
     told = [constant for constant in constants if constant.value is not None]
-    return frozenset(c.text.strip() for c in told), frozenset(constant_text(c) for c in told)
+    return frozenset(spelt(c.text) for c in told), frozenset(constant_text(c) for c in told)
 
 
 def constant_text(constant: ScalarNode) -> str:
     """The canonical text of a constant: numbers without needless zeros, text trimmed."""
     if isinstance(constant.value, str | bool):
-        return canonical(constant.value)
+        return comparable(constant.value)
     return canonical(Decimal(constant.text))

@@ -8,6 +8,7 @@ with a leading zero (codes, telephone numbers) are text. Bounds: 2 MiB, 50 level
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -89,6 +90,17 @@ def shape(node: Node) -> Literal["nothing", "a value", "a list", "a mapping"]:
             return "a list"
         case MapNode():
             return "a mapping"
+
+
+def meaning(node: Node) -> object:
+    """A node as JSON, without what does not change its meaning: comments, order of keys, quotes around text."""
+    match node:
+        case ScalarNode():
+            return node.text if isinstance(node.value, str) else [type(node.value).__name__, node.text]
+        case ListNode():
+            return [meaning(item) for item in node.items]
+        case MapNode():
+            return {json.dumps(meaning(key)): meaning(value) for key, value in node.entries}
 
 
 def plain_value(text: str) -> Plain:

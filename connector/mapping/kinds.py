@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
+from unicodedata import normalize
 
 from connector.change.record import Value
 from connector.mapping.document import ScalarNode
@@ -56,6 +57,19 @@ def canonical(value: Value) -> str:
                 {key: None if item is None else canonical(item) for key, item in value.items()}, ensure_ascii=False
             )
     return str(value)
+
+
+def spelt(text: str) -> str:
+    """Text as it is compared: trimmed, and each letter in one piece.
+
+    Old Vietnamese code pages write a letter and its tone apart, which looks the same and is other characters.
+    """
+    return text.strip() if text.isascii() else normalize("NFC", text.strip())
+
+
+def comparable(value: Value) -> str:
+    """`canonical`, spelt as it is compared."""
+    return spelt(canonical(value))
 
 
 def blank(value: Value) -> bool:
@@ -151,7 +165,7 @@ def _closed(
         return told, f"allowed here: {listed}"
 
     def plainly(value: Value) -> object:
-        return None if value is None or value is UNFIT else words.get(canonical(value))
+        return None if value is None or value is UNFIT else words.get(comparable(value))
 
     return Kind(name, tuple(words), wrong, read or plainly, guide)
 

@@ -26,8 +26,11 @@ PATH = "a column path is `column` or `reference.column`"
 class Paths(Protocol):
     """Gives column paths their place; records what is used."""
 
-    def resolve(self, path: ScalarNode, *, value: bool = False) -> Place | None:
-        """The place of a path's content, or None after a problem was noted; `value` as in `ColumnUse`."""
+    def resolve(self, path: ScalarNode, *, value: bool = False, moment: str | None = None) -> Place | None:
+        """The place of a path's content, or None after a problem was noted; `value`, `moment` as in `ColumnUse`."""
+
+    def is_child(self, name: str) -> bool:
+        """Whether a child table has this name here."""
 
     def child(self, name: ScalarNode) -> tuple[int, ChildPaths] | None:
         """A child table's slot and the paths inside its rows, or None after a problem was noted."""
@@ -71,13 +74,13 @@ class Names:
     uses: list[ColumnUse] = field(default_factory=list)
     unreadable: set[str] = field(default_factory=set)
 
-    def resolve(self, path: ScalarNode, *, value: bool = False) -> Place | None:
+    def resolve(self, path: ScalarNode, *, value: bool = False, moment: str | None = None) -> Place | None:
         parts = column_path(path, self.problems)
         if parts is None:
             return None
         owner, column = parts
         if owner is None:
-            self._note(self.dossier, column, path.mark, value=value)
+            self._note(self.dossier, column, path.mark, value=value, moment=moment)
             return 0, column
         reference = self.references.get(owner)
         if reference is None:
@@ -92,8 +95,11 @@ class Names:
                 self.problems.choose(path.mark, told, owner, self.references or ["(none is declared under references)"])
             return None
         self.use(reference)
-        self._note(reference.table, column, path.mark, value=value)
+        self._note(reference.table, column, path.mark, value=value, moment=moment)
         return reference.slot, column
+
+    def is_child(self, name: str) -> bool:
+        return name in self.children
 
     def child(self, name: ScalarNode) -> tuple[int, ChildPaths] | None:
         child = self.children.get(name.text)
@@ -117,13 +123,15 @@ class Names:
             self._note(reference.table, reference.column.text, reference.column.mark)
             self.resolve(reference.source)
 
-    def _note(self, table: ScalarNode | None, column: str, mark: Mark, *, value: bool = False) -> None:
+    def _note(
+        self, table: ScalarNode | None, column: str, mark: Mark, *, value: bool = False, moment: str | None = None
+    ) -> None:
         if table is not None:
-            self.uses.append(ColumnUse(table.text, column, mark, value))
+            self.uses.append(ColumnUse(table.text, column, mark, value, moment))
 
-    def note_child(self, child: ChildTable, column: str, mark: Mark, *, value: bool) -> None:
+    def note_child(self, child: ChildTable, column: str, mark: Mark, *, value: bool, moment: str | None) -> None:
         """A column of a child's rows is used."""
-        self._note(child.table, column, mark, value=value)
+        self._note(child.table, column, mark, value=value, moment=moment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +141,7 @@ class ChildPaths:
     names: Names
     owner: ChildTable
 
-    def resolve(self, path: ScalarNode, *, value: bool = False) -> Place | None:
+    def resolve(self, path: ScalarNode, *, value: bool = False, moment: str | None = None) -> Place | None:
         parts = column_path(path, self.names.problems)
         if parts is None:
             return None
@@ -141,8 +149,11 @@ class ChildPaths:
             told = f"'{path.written}' is not a column of the child table {self.owner.table.text}"
             self.names.problems.add(path.mark, told, "inside a child, write its own columns only, without a dot")
             return None
-        self.names.note_child(self.owner, parts[1], path.mark, value=value)
+        self.names.note_child(self.owner, parts[1], path.mark, value=value, moment=moment)
         return 0, parts[1]
+
+    def is_child(self, name: str) -> bool:
+        return False
 
     def child(self, name: ScalarNode) -> tuple[int, ChildPaths] | None:
         told = "a child table has no children here"

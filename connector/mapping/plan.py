@@ -14,6 +14,7 @@ from connector.change.selection import Selection
 from connector.errors import ConfigError
 from connector.mapping.facts import Facts
 from connector.mapping.marks import Mark, Problems, nearest
+from connector.mapping.moments import is_of
 from connector.mapping.view import DossierView
 
 
@@ -36,12 +37,16 @@ class TableUse:
 
 @dataclass(frozen=True, slots=True)
 class ColumnUse:
-    """Where the mapping names a column of a table; `value`: its content goes to EMC or into a value map."""
+    """Where the mapping names a column of a table.
+
+    value: its content goes to EMC or into a value map. moment: the type of date or time it is read as.
+    """
 
     table: str
     column: str
     mark: Mark
     value: bool = False
+    moment: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,6 +73,12 @@ class Plan:
         return self.judge(view)
 
 
+def _mend(column_type: str) -> str:
+    if column_type.startswith(("date", "timestamp")):
+        return "write it as text: {date: column, type: timestamp, format: dd/MM/yyyy}"
+    return "use another column; whether it is filled is asked by a condition: {set: true}"
+
+
 _NO_VALUES = re.compile(
     r"timestamp|date|time|interval|bytea|json|xml|point|bit varying|varbit|bit\((?!1\))|(.*\.)?hstore\Z|.*\[\]\Z|_"
 )
@@ -92,7 +103,11 @@ def against_catalog(plan: Plan, columns: Mapping[str, Mapping[str, str]]) -> lis
         if name.column not in has:
             told = f"table {name.table} has no column {name.column}"
             found.add(name.mark, told, nearest(name.column, has) or f"its columns: {', '.join(has)}")
+        elif name.moment is not None:
+            if not is_of(name.moment, has[name.column]):
+                told = f"column {name.column} of {name.table} is of type {has[name.column]}, not {name.moment}"
+                found.add(name.mark, told, "write the type as the database has it")
         elif name.value and _NO_VALUES.match(has[name.column]):
             told = f"column {name.column} of {name.table} is of type {has[name.column]}, which is no text or number"
-            found.add(name.mark, told, "use another column; whether it is filled is asked by a condition: {set: true}")
+            found.add(name.mark, told, _mend(has[name.column]))
     return found.errors()

@@ -38,6 +38,7 @@ _MILESTONES = {
 }
 _PATH: Schema = {"type": "string", "description": "cột hoặc bảng_tham_chiếu.cột; column or reference.column"}
 _SCALAR: Schema = {"type": ["string", "number", "boolean"]}
+_FROM_ONE: Schema = {"type": "integer", "minimum": 1}
 _OR_NULL: Schema = {"type": ["string", "number", "boolean", "null"]}
 
 
@@ -110,22 +111,40 @@ def _table() -> Schema:
 
 def _test() -> Schema:
     tests: Schema = {"set": {"type": "boolean"}, "not": _ref("test"), **{order: {"type": "number"} for order in ORDERS}}
+    dates: Schema = {"type": _moment_type(), **{order: {"type": "string"} for order in ORDERS}}
     return {
         "anyOf": [
             _OR_NULL,
             {"type": "array", "minItems": 1, "items": _OR_NULL},
             _object(tests, ()) | {"minProperties": 1},
+            _object(dates, ("type",)) | {"minProperties": 2},
         ]
+    }
+
+
+def _moment_type() -> Schema:
+    return {
+        "type": "string",
+        "pattern": r"^(date|timestamp(\([0-6]\))?|timestamptz(\([0-6]\))?)$",
+        "description": "kiểu của cột như trong CSDL; the column's type: date, timestamp, timestamp(3), timestamptz",
     }
 
 
 def _condition() -> Schema:
     several = {"type": "array", "minItems": 1, "items": _ref("condition")}
+    child: Schema = {"type": "string", "description": "tên bảng con; the name of a child table"}
+    where: Schema = {"where": _ref("condition")}
     return {
-        "type": "object",
-        "minProperties": 1,
-        "properties": {"all": several, "any": several, "not": _ref("condition")},
-        "additionalProperties": _ref("test"),
+        "anyOf": [
+            _object({"exists": child, **where}, ("exists",)),
+            _object({"count": child, **where, "is": _ref("test")}, ("count", "is")),
+            {
+                "type": "object",
+                "minProperties": 1,
+                "properties": {"all": several, "any": several, "not": _ref("condition")},
+                "additionalProperties": _ref("test"),
+            },
+        ]
     }
 
 
@@ -168,5 +187,9 @@ def _value(kind: Kind, *, words: bool) -> Schema:
         _object({"template": {"type": "string"}}, None),
         _object({"last": {"type": "string"}, **pick}, ("last", "column")),
         _object({"first": {"type": "string"}, **pick}, ("first", "column")),
+        _object({"count": {"type": "string"}, "where": _ref("condition")}, ("count",)),
+        _object({"substring": text, "from": _FROM_ONE, "length": _FROM_ONE}, ("substring", "from")),
+        _object({"extract": text, "pattern": {"type": "string"}}, None),
+        _object({"date": {"type": "string"}, "type": _moment_type(), "format": {"type": "string"}}, None),
     ]
     return {"anyOf": [_constant(kind), *([] if words and kind.words else [_PATH]), *forms]}

@@ -9,6 +9,10 @@
     {coalesce: [VALUE, VALUE]}                           the first that is there
     {template: "{don_vi.ma}-{so}"}                       text with columns in it; nothing when one is not there
     {last: child, where: CONDITION, column: column}      of the last (first) row of a child table that fits
+    {count: child, where: CONDITION}                     how many rows of a child table fit
+    {substring: VALUE, from: 1, length: 3}               characters of a text, counted from 1
+    {extract: VALUE, pattern: '-([0-9]{6})-'}            what a regular expression's group, or the whole of it, finds
+    {date: column, type: timestamp, format: yyMMdd}      a date or time as text
 
 Where a parameter has closed words, such a word is always the word itself, and `is`, `then` and `else` take nothing
 but words, constants and the forms in braces. In `is`, and in the `else` beside it, a bare string is a constant;
@@ -21,11 +25,14 @@ import re
 from collections.abc import Callable
 
 from connector.change.record import Row, Value
-from connector.mapping.conditions import compile_condition, constant_text
+from connector.mapping import moments
+from connector.mapping.cases import Earlier
+from connector.mapping.conditions import Condition, compile_condition, constant_text
 from connector.mapping.document import ListNode, MapNode, Node, ScalarNode, shape
-from connector.mapping.kinds import TEXT, UNFIT, Kind, blank, canonical
+from connector.mapping.kinds import TEXT, UNFIT, Kind, blank, canonical, comparable, spelt
 from connector.mapping.marks import Problems
-from connector.mapping.names import Paths, Scope, entries
+from connector.mapping.names import ChildPaths, Paths, Scope, entries
+from connector.mapping.patterns import BadPattern, compile_pattern, find
 
 Getter = Callable[[Scope], Value]
 
@@ -38,6 +45,10 @@ FORMS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "template": (("template",), ("template",)),
     "last": (("last", "where", "column"), ("last", "column")),
     "first": (("first", "where", "column"), ("first", "column")),
+    "count": (("count", "where"), ("count",)),
+    "substring": (("substring", "from", "length"), ("substring", "from")),
+    "extract": (("extract", "pattern"), ("extract", "pattern")),
+    "date": (("date", "type", "format"), ("date", "type", "format")),
 }
 """Each form by the key that tells it: the keys allowed and those required."""
 
@@ -139,6 +150,14 @@ class Values:
                 return self._coalesce(parts["coalesce"], kind)
             case "template":
                 return self._template(parts["template"])
+            case "count":
+                return self._count(parts)
+            case "substring":
+                return self._substring(parts)
+            case "extract":
+                return self._extract(parts)
+            case "date":
+                return self._date(parts)
             case _:
                 return self._pick(parts, form)
 
@@ -167,7 +186,7 @@ class Values:
             if key.value is None:
                 null = result
                 continue
-            text, other = key.text.strip(), constant_text(key)
+            text, other = spelt(key.text), constant_text(key)
             if text in texts:
                 told = f"'{key.text}' stands here twice: as text and as a number or word"
                 self._problems.add(key.mark, told, "keep one of the two; columns of both types fit it")
@@ -180,8 +199,8 @@ class Values:
             if value is None:
                 return null(scope)
             if isinstance(value, str):
-                return texts.get(value.strip(), unfit)(scope)
-            return others.get(canonical(value), unfit)(scope)
+                return texts.get(spelt(value), unfit)(scope)
+            return others.get(comparable(value), unfit)(scope)
 
         return look_up
 
@@ -192,9 +211,11 @@ class Values:
             self._problems.add(listed.mark, told, "begin each case with '- when:'")
             return nothing
         told_cases = []
+        earlier = Earlier(self._problems)
         for item in listed.items:
             found = entries(item, self._problems, "a case", ("when", "then"), ("when", "then")) or {}
             if len(found) == 2:
+                earlier.add(found["when"][1])
                 when = compile_condition(found["when"][1], self._paths, self._problems)
                 told_cases.append((when, self.compile(found["then"][1], kind, words=True)))
         otherwise = self.compile(parts["else"], kind, words=True) if "else" in parts else nothing
@@ -257,18 +278,24 @@ class Values:
 
         return fill
 
-    def _pick(self, parts: dict[str, Node], form: str) -> Getter:
-        name = parts[form]
+    def _child(self, name: Node, parts: dict[str, Node], form: str) -> tuple[int, ChildPaths, Condition | None] | None:
+        """A child table's slot, the paths inside of its rows, and which of them fit (None: all)."""
         if not isinstance(name, ScalarNode):
             told = f"'{form}' takes the name of a child table, not {shape(name)}"
             self._problems.add(name.mark, told, f"write {form}: payments")
-            return nothing
+            return None
         child = self._paths.child(name)
         if child is None:
-            return nothing
+            return None
         slot, inside = child
+        return slot, inside, compile_condition(parts["where"], inside, self._problems) if "where" in parts else None
+
+    def _pick(self, parts: dict[str, Node], form: str) -> Getter:
+        child = self._child(parts[form], parts, form)
+        if child is None:
+            return nothing
+        slot, inside, where = child
         column = self._named_column(parts["column"], inside)
-        where = compile_condition(parts["where"], inside, self._problems) if "where" in parts else None
         backwards = form == "last"
 
         def pick(scope: Scope) -> Value:
@@ -279,3 +306,81 @@ class Values:
             return None
 
         return pick
+
+    def _count(self, parts: dict[str, Node]) -> Getter:
+        child = self._child(parts["count"], parts, "count")
+        if child is None:
+            return nothing
+        slot, _, where = child
+        if where is None:
+            return lambda scope: len(scope[slot])
+        fits = where
+        return lambda scope: sum(fits([row]) for row in scope[slot])
+
+    def _substring(self, parts: dict[str, Node]) -> Getter:
+        text = self.compile(parts["substring"], TEXT)
+        start = self._whole(parts["from"], "from")
+        length = self._whole(parts["length"], "length") if "length" in parts else None
+        if start is None or ("length" in parts and length is None):
+            return nothing
+        first, end = start - 1, None if length is None else start - 1 + length
+
+        def cut(scope: Scope) -> Value:
+            value = text(scope)
+            return value if value is None or value is UNFIT else canonical(value)[first:end]
+
+        return cut
+
+    def _whole(self, node: Node, key: str) -> int | None:
+        if isinstance(node, ScalarNode) and type(node.value) is int and node.value >= 1:
+            return node.value
+        self._problems.add(node.mark, f"'{key}' takes a whole number from 1 on", f"write e.g. {key}: 1")
+        return None
+
+    def _extract(self, parts: dict[str, Node]) -> Getter:
+        text = self.compile(parts["extract"], TEXT)
+        node = parts["pattern"]
+        if not isinstance(node, ScalarNode) or not node.text:
+            self._problems.add(node.mark, f"'pattern' takes text, not {shape(node)}", "write pattern: '-([0-9]{6})-'")
+            return nothing
+        try:
+            pattern = compile_pattern(node.text)
+        except BadPattern as error:
+            told = f"'{node.written}' cannot be used as a pattern: {error}"
+            self._problems.add(node.mark, told, "write it in quotes, e.g. pattern: '-([0-9]{6})-'")
+            return nothing
+
+        def extracted(scope: Scope) -> Value:
+            value = text(scope)
+            if value is None or value is UNFIT:
+                return value
+            found = find(pattern, canonical(value))
+            return UNFIT if found is None else found
+
+        return extracted
+
+    def _date(self, parts: dict[str, Node]) -> Getter:
+        column, told, pattern = parts["date"], parts["type"], parts["format"]
+        read = moments.reader(told.text) if isinstance(told, ScalarNode) else None
+        write = moments.writer(pattern.text) if isinstance(pattern, ScalarNode) else None
+        if read is None:
+            self._problems.add(told.mark, "'type' takes a type of date or time", f"allowed here: {moments.TYPES}")
+        if write is None:
+            self._problems.add(pattern.mark, "'format' takes a pattern of a date", f"allowed here: {moments.LETTERS}")
+        if not isinstance(column, ScalarNode):
+            self._problems.add(column.mark, f"'date' takes a column, not {shape(column)}", "write date: column")
+            return nothing
+        place = self._paths.resolve(column, moment=told.text if isinstance(told, ScalarNode) else None)
+        if place is None or read is None or write is None:
+            return nothing
+        slot, name = place
+        at, as_text = read, write
+
+        def dated(scope: Scope) -> Value:
+            value = scope[slot].get(name)
+            if value is None:
+                return None
+            moment = at(value)
+            return UNFIT if moment is None else as_text(moment)
+
+        return dated

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from decimal import Decimal
+from unicodedata import normalize
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from one_stop import Rows
 
 from connector.errors import ConfigError
+from connector.mapping.compile import compile_text
 from connector.mapping.conditions import compile_condition
 from connector.mapping.document import ScalarNode, read
+from connector.mapping.facts import Milestone
 from connector.mapping.kinds import canonical
 from connector.mapping.marks import Problems
 from connector.mapping.names import Names
@@ -74,6 +78,13 @@ def holds(condition: str, row: dict[str, object]) -> bool:
         ("{a: {lt: 3}}", {"a": float("nan")}, False),
         ("{a: {lt: 3}}", {"a": True}, False),
         ("{a: {lt: 3}}", {"a": b"1"}, False),
+        ("{a: Đã trả}", {"a": normalize("NFD", "Đã trả")}, True),
+        ("{a: {type: timestamp, ge: 2024-01-31, lt: 2024-02-01}}", {"a": 1_706_686_245_000_000}, True),
+        ("{a: {type: timestamp, ge: 2024-02-01}}", {"a": 1_706_686_245_000_000}, False),
+        ("{a: {type: timestamp, ge: 2024-02-01}}", {"a": None}, False),
+        ("{a: {type: date, le: 2024-01-31}}", {"a": 19_753}, True),
+        ("{a: {type: date, lt: 2024-01-31}}", {"a": 19_753}, False),
+        ("{exists: 4}", {"exists": 4}, True),
         ("{a: x, b: y}", {"a": "x", "b": "y"}, True),
         ("{a: x, b: y}", {"a": "x", "b": "x"}, False),
         ("{a: x, b: y, c: z}", {"a": "x", "b": "y", "c": "z"}, True),
@@ -232,7 +243,16 @@ BROKEN = [
     ("{trang_thai: [a, [b]]}", "11:34", "cannot hold a list", "[a, b]"),
     ("{trang_thai: {sett: true}}", "11:31", "no test is named 'sett'", "did you mean 'set'?"),
     ("{trang_thai: {set: yes}}", "11:36", "'set' takes true or false", "{set: true}"),
-    ("{trang_thai: {gt: '2024-01-01'}}", "11:35", "compare numbers", "without quotes"),
+    ("{trang_thai: {gt: '2024-01-01'}}", "11:35", "compare numbers", "{type: timestamp, ge: 2024-01-31}"),
+    ("{trang_thai: {type: timestamp}}", "11:30", "without a bound", "{type: timestamp, ge: 2024-01-01}"),
+    ("{trang_thai: {type: text, ge: 2024-01-01}}", "11:37", "a type of date or time", "timestamptz"),
+    ("{trang_thai: {type: date, ge: 2024-02-30}}", "11:47", "'ge' takes a date", "2024-01-31"),
+    ("{trang_thai: {type: date, ge: 5}}", "11:47", "'ge' takes a date", "2024-01-31"),
+    ("{trang_thai: {type: date, ge: 2024-01-01, set: true}}", "11:59", "has no 'set'", "type, gt"),
+    ("{exists: payments, trang_thai: x}", "11:36", "a condition with 'exists' has no 'trang_thai'", "exists, where"),
+    ("{exists: payments, where: {service.ma: 1}}", "11:44", "not a column of the child", "without a dot"),
+    ("{count: payments}", "11:17", "lacks 'is'", "add `is: …`"),
+    ("{count: payments, is: {gt: x}}", "11:44", "compare numbers", "without quotes"),
     ("{trang_thai: {gt: true}}", "11:35", "compare numbers", "without quotes"),
     ("{trang_thai: {not: {le: [1]}}}", "11:41", "compare numbers", "without quotes"),
     ("{servise.ma: x}", "11:18", "no reference is named 'servise'", "did you mean 'service'?"),
@@ -261,3 +281,36 @@ def test_a_place_is_shown_as_it_was_written() -> None:
     with pytest.raises(ConfigError, match=r"\$\{env:X\}") as caught:
         problems.raise_found()
     assert "geheim" not in f"{caught.value}{caught.value.mend}"
+
+
+@pytest.mark.parametrize(
+    ("condition", "paid", "expected"),
+    [
+        ("{exists: payments}", [], False),
+        ("{exists: payments}", ["cho"], True),
+        ("{exists: payments, where: {trang_thai: xong}}", ["cho", "xong"], True),
+        ("{exists: payments, where: {trang_thai: xong}}", ["cho"], False),
+        ("{not: {exists: payments}}", [], True),
+        ("{count: payments, is: 0}", [], True),
+        ("{count: payments, is: {ge: 2}}", ["cho"], False),
+        ("{count: payments, where: {trang_thai: xong}, is: {ge: 2}}", ["xong", "cho", "xong"], True),
+        ("{all: [{exists: payments}, {trang_thai: moi}]}", ["cho"], True),
+    ],
+)
+def test_rows_of_a_child_table_are_asked_for(
+    mapping: str, rows: Rows, condition: str, paid: list[str], expected: bool
+) -> None:
+    """Whether there is one, and how many, of all or of those that fit."""
+    plan = compile_text(mapping.replace("{trang_thai: [dang_xu_ly, cho_ky]}", condition))
+    rows.dossier["trang_thai"] = "moi"
+    rows.child_rows["motcua.thanh_toan"] = [{"id": n, "trang_thai": word} for n, word in enumerate(paid)]
+    assert (Milestone.PROCESSING in plan.facts(rows).reached) is expected
+
+
+def test_a_child_table_that_only_a_condition_names_is_captured(mapping: str) -> None:
+    """Its key, its order and what `where` asks for."""
+    text = mapping.replace("{trang_thai: [dang_xu_ly, cho_ky]}", "{exists: steps, where: {buoc: 3}}").replace(
+        "  children:\n", "  children:\n    steps: {table: motcua.qua_trinh, belongs_to: ho_so_id, order_by: luc}\n"
+    )
+    (steps,) = (table for table in compile_text(text).selection.tables if table.name == "qua_trinh")
+    assert (steps.columns, steps.link) == (("ho_so_id", "luc", "buoc"), "ho_so_id")

@@ -320,7 +320,27 @@ def test_a_date_or_a_document_is_no_value(mapping: str, type_name: str) -> None:
     (error,) = against_catalog(compile_text(text, "m.yml"), catalog)
     assert error.subject == "m.yml:24:9"
     assert f"is of type {type_name}" in error.cause
-    assert "{set: true}" in error.mend
+    dated = type_name.startswith(("date", "timestamp"))
+    assert ("{date: column" if dated else "{set: true}") in error.mend
+
+
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ("Data: {date: ngay_tiep_nhan, type: timestamp, format: yyMMdd}", "m.yml:24:16"),
+        ("Data: {cases: [{when: {ngay_tiep_nhan: {type: timestamp, ge: 2024-01-01}}, then: ma_ho_so}]}", "m.yml:24:26"),
+    ],
+)
+def test_the_type_of_a_date_is_the_database_s(mapping: str, line: str, place: str) -> None:
+    """A timestamp read as another type would be another time, so both are compared."""
+    plan = compile_text(mapping.replace("IsFromDVCQG:", f"{line}\n  IsFromDVCQG:"), "m.yml")
+    catalog = {name: dict(columns) for name, columns in CATALOG.items()}
+    catalog["motcua.ho_so"]["ngay_tiep_nhan"] = "timestamp without time zone"
+    assert against_catalog(plan, catalog) == []
+    catalog["motcua.ho_so"]["ngay_tiep_nhan"] = "timestamp(3) without time zone"
+    (error,) = against_catalog(plan, catalog)
+    assert error.subject == place
+    assert "is of type timestamp(3) without time zone, not timestamp" in error.cause
 
 
 def test_extending_joins_sections_and_replaces_values(mapping: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from decimal import Decimal
+from unicodedata import normalize
 
 import pytest
 from hypothesis import given, settings
@@ -59,7 +60,7 @@ def value_of(text: str, row: dict[str, object], kind: Kind = kinds.TEXT) -> obje
         ("{cases: [{when: {a: 1}, then: b}, {when: {a: 2}, then: c}], else: d}", {"a": 2, "c": "x"}, "x"),
         ("{cases: [{when: {a: 1}, then: b}], else: d}", {"a": 2, "d": "x"}, "x"),
         ("{cases: [{when: {a: 1}, then: b}]}", {"a": 2, "b": "x"}, None),
-        ("{cases: [{when: {a: 1}, then: {constant: x}}, {when: {a: 1}, then: {constant: y}}]}", {"a": 1}, "x"),
+        ("{cases: [{when: {a: 1}, then: {constant: x}}, {when: {b: 1}, then: {constant: y}}]}", {"a": 1, "b": 1}, "x"),
         ("{coalesce: [a, b, {constant: x}]}", {"a": " ", "b": None}, "x"),
         ("{coalesce: [a, b]}", {"a": None, "b": 0}, "0"),
         ("{coalesce: [{of: a, is: {1: x}}, b]}", {"a": 2, "b": "y"}, "y"),
@@ -67,6 +68,25 @@ def value_of(text: str, row: dict[str, object], kind: Kind = kinds.TEXT) -> obje
         ("{template: '{{{a}}}'}", {"a": "x"}, "{x}"),
         ("{template: '{a}-{b}'}", {"a": "H56", "b": None}, None),
         ("{template: chữ}", {}, "chữ"),
+        ("{substring: a, from: 1, length: 3}", {"a": " H56.01 "}, "H56"),
+        ("{substring: a, from: 5}", {"a": "H56.01"}, "01"),
+        ("{substring: a, from: 9}", {"a": "H56.01"}, None),
+        ("{substring: a, from: 2, length: 2}", {"a": 2024}, "02"),
+        ("{substring: a, from: 1}", {"a": None}, None),
+        ("{extract: a, pattern: '-([0-9]{6})-'}", {"a": "000.00.11.H56-191203-1508"}, "191203"),
+        ("{extract: a, pattern: '[0-9]+$'}", {"a": "000.00.11.H56-191203-1508"}, "1508"),
+        ("{extract: a, pattern: '[0-9]+'}", {"a": "không số"}, None),
+        ("{extract: a, pattern: x}", {"a": None}, None),
+        ("{of: {substring: a, from: 1, length: 3}, is: {H56: x}}", {"a": "H56.01"}, "x"),
+        (
+            "{date: a, type: timestamp, format: dd/MM/yyyy HH:mm:ss}",
+            {"a": 1_706_686_245_000_000},
+            "31/01/2024 07:30:45",
+        ),
+        ("{date: a, type: date, format: yyMMdd}", {"a": None}, None),
+        ("{coalesce: [{date: a, type: date, format: yyMMdd}, b]}", {"a": 2**31, "b": "x"}, "x"),
+        ("{of: a, is: {Hải Phòng: HP}}", {"a": normalize("NFD", "Hải Phòng")}, "HP"),
+        ("{of: a, is: {" + normalize("NFD", "Hải Phòng") + ": HP}}", {"a": "Hải Phòng"}, "HP"),
     ],
 )
 def test_a_value_means_what_it_says(text: str, row: dict[str, object], expected: object) -> None:
@@ -183,6 +203,29 @@ BROKEN = [
     ("FormsReception: {last: payments, column: service.ma}", "19:44", "not a column of the child", "without a dot"),
     ("FormsReception: {last: payments, where: {a.b: 1}, column: x}", "19:44", "not a column of the child", "without"),
     ("FormsReception: {last: payments, column: x, is: {a: online}}", "19:47", "'is' cannot stand", "inside `of`"),
+    ("FormsReception: {count: payment}", "19:27", "no child table is named 'payment'", "'payments'"),
+    ("FormsReception: {count: payments, column: x}", "19:37", "has no 'column'", "count, where"),
+    ("FormsReception: {substring: a, from: 0}", "19:40", "'from' takes a whole number", "from: 1"),
+    ("FormsReception: {substring: a, from: 1, length: x}", "19:51", "'length' takes a whole number", "length: 1"),
+    ("FormsReception: {substring: a}", "19:19", "lacks 'from'", "add `from: …`"),
+    ("FormsReception: {extract: a, pattern: '('}", "19:41", "no regular expression", "in quotes"),
+    ("FormsReception: {extract: a, pattern: '(a)(b)'}", "19:41", "has 2 groups", "in quotes"),
+    ("FormsReception: {extract: a, pattern: [a]}", "19:41", "'pattern' takes text", "pattern: '"),
+    ("FormsReception: {date: a, type: dates, format: yy}", "19:35", "a type of date or time", "timestamptz"),
+    ("FormsReception: {date: a, type: date, format: YYYY}", "19:49", "a pattern of a date", "yyyy yy MM"),
+    ("FormsReception: {date: [a], type: date, format: yy}", "19:26", "'date' takes a column", "date: column"),
+    (
+        "FormsReception: {cases: [{when: {a: [x, y]}, then: online}, {when: {a: y}, then: in_person}]}",
+        "19:74",
+        "'y' never reaches this case: line 19 takes it",
+        "asks for more first",
+    ),
+    (
+        "FormsReception: {cases: [{when: {a: 1, b: 2}, then: online}, {when: {b: 2, a: 1}, then: in_person}]}",
+        "19:71",
+        "never reached: line 19 has the same condition",
+        "remove one",
+    ),
     ("Level: 2", "19:10", "'2' is not a level", "4 (fully online)"),
     ("Level: true", "19:10", "'true' is not a level", "4 (fully online)"),
     ("Level: {of: a, is: {x: bốn}}", "19:26", "'bốn' is not a level", "4 (fully online)"),
