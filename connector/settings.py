@@ -105,6 +105,34 @@ class SourceSettings(Section):
     types: TypeSettings = TypeSettings()
 
 
+class RegistrySettings(Section):
+    """A schema registry with Confluent's REST API, which then gives the schemas their ids."""
+
+    url: str = Field(pattern=r"^https?://", description="its address; a path before the API's own is kept")
+    subjects: Literal["RecordName", "TopicRecordName"] = Field(
+        default="TopicRecordName", description="the subject of a schema: its record's full name, or the topic before it"
+    )
+    username: str | None = None
+    password: SecretStr | None = None
+    ca_file: Path | None = Field(default=None, description="PEM bundle to verify it with; default: the system's")
+
+    @model_validator(mode="after")
+    def _address(self) -> RegistrySettings:
+        try:
+            parts = urlsplit(self.url)
+            host, port = parts.hostname or "", parts.port
+            known = bool(host.encode("idna")) and port != 0
+        except ValueError:
+            known = False
+        if not known or parts.query or parts.fragment or parts.username is not None or parts.password is not None:
+            raise ValueError("url must be https://host[:port][/path]; user and password have keys of their own")
+        if (self.username is None) != (self.password is None):
+            raise ValueError("username and password belong together")
+        if self.password is not None and self.url.startswith("http://") and not _loopback(self.url):
+            raise ValueError("url must begin with https:// where a password is sent")
+        return self
+
+
 class KafkaSettings(Section):
     """A Kafka cluster as the log."""
 
@@ -113,6 +141,9 @@ class KafkaSettings(Section):
     min_insync_replicas: int = Field(default=2, ge=1)
     settings: dict[str, str | int | float | bool] = Field(
         default_factory=dict, description="any librdkafka setting, e.g. security.protocol, sasl.username"
+    )
+    registry: RegistrySettings | None = Field(
+        default=None, description="a Confluent-compatible schema registry; default: ids come from <name>.schemas"
     )
 
 

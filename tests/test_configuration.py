@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from connector.configuration import json_schema, load, presets
 from connector.errors import ConfigError, ConfigErrors
 from connector.mapping.document import ListNode, MapNode, Node, ScalarNode, read
-from connector.settings import KafkaSettings, Settings
+from connector.settings import KafkaSettings, RegistrySettings, Settings
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "config" / "emc-cdc.yml"
@@ -115,9 +115,12 @@ def test_the_examples_kafka_lines_work_when_they_are_taken_out_of_the_comment(tm
     text = text[:start] + re.sub(r"^  # ", "  ", text[start:end], flags=re.M) + text[end:]
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "kafka-password").write_text("00123\n")
+    (tmp_path / "secrets" / "registry-password").write_text("geheim\n")
     kafka = load(written(tmp_path, text)).settings.log.kafka
     assert kafka is not None
     assert set(kafka.model_fields_set) == set(KafkaSettings.model_fields)
+    assert kafka.registry is not None
+    assert set(kafka.registry.model_fields_set) == set(RegistrySettings.model_fields)
     assert (kafka.replication_factor, kafka.min_insync_replicas) == (3, 2)
     assert kafka.settings["sasl.password"] == "00123"
 

@@ -3,6 +3,8 @@
 Contract: connector.log.contract. An append is one Kafka transaction with acks=all; its fencing is the
 `transactional.id` `<name>.capture`: `open` calls `init_transactions` before it reads the tails, which ends an older
 writer's transaction and makes its broker refuse whatever it still sends. A failed append ends the writer.
+Schema ids come from `<name>.schemas`, or from a registry; then the registry's ids stand in that topic, too, before the
+first record that uses them, so that records written under either are read alike, also while the registry is away.
 Readers read committed, from offsets they are given, and stop with LogError where the log does not hold them.
 """
 
@@ -20,12 +22,15 @@ from connector.log.contract import Durability, Entry, Record
 from connector.log.kafka_cluster import Cluster, Deadline, Patience, error_of
 from connector.log.kafka_scan import last_values, read_to_end
 from connector.log.kafka_topics import Topics, changes_topic, schemas_topic
+from connector.log.registry import Registry
 from connector.settings import KafkaSettings
 
 _FETCH_WAIT_MS: Final = 500
 """How long the broker holds an unanswered fetch; it answers at once when a transaction commits."""
 _PROBE: Final = 1.0
 """Seconds given to a broker to show that it is back, each time a poll found nothing while brokers were away."""
+_FIRST_OWN_ID: Final = 1_000_000_001
+"""Ids we give ourselves count from here, so that a registry, whose ids count from 1, can be added later."""
 _ABORT: Final = 2.0
 """Seconds given to the abort of a failed append; if it fails too, the next writer's `open` aborts it."""
 
@@ -41,7 +46,8 @@ class KafkaWriter:
         self._cluster = Cluster(settings, patience or Patience())
         self._producer: Producer | None = None
         self._failure: LogError | None = None
-        self._ids: dict[str, int] = {}
+        self._schemas: dict[int, str] = {}
+        self._registry = _registry(name, settings, self._cluster.patience)
 
     @cached_property
     def durability(self) -> Durability:
@@ -59,8 +65,7 @@ class KafkaWriter:
             raise self._spent("fence earlier writers", error) from error
         try:
             group = f"{self._name}.capture"
-            known = _schemas(topics, self._cluster, self._name, group)
-            self._ids = {text: number for number, text in known.items()}
+            self._schemas = _schemas(topics, self._cluster, self._name, group)
             return last_values(self._cluster, group, self._topic, topics.bounds(self._topic, self.partitions))
         except LogError:
             self.close()
@@ -68,13 +73,25 @@ class KafkaWriter:
 
     def register(self, schema: str) -> int:
         """See the contract. The caller is the one writer, so the next free number is ours."""
-        known = self._ids.get(schema)
-        if known is not None:
-            return known
-        number = max(self._ids.values(), default=0) + 1
-        self._write("register a schema", schemas_topic(self._name), [Entry(0, b"%d" % number, schema.encode())])
-        self._ids[schema] = number
+        number = self._own_id(schema) if self._registry is None else self._registry.register(schema)
+        known = self._schemas.get(number)
+        if known is None:
+            self._write("register a schema", schemas_topic(self._name), [Entry(0, b"%d" % number, schema.encode())])
+            self._schemas[number] = schema
+        elif known != schema:
+            raise LogError(
+                "register a schema",
+                schemas_topic(self._name),
+                f"the registry gives id {number}, which another schema of this log has: records would be misread",
+                "choose another name: (new topics, and a new snapshot fills them), or take log.kafka.registry away",
+            )
         return number
+
+    def _own_id(self, schema: str) -> int:
+        for number, text in self._schemas.items():
+            if text == schema:
+                return number
+        return max((number for number in self._schemas if number >= _FIRST_OWN_ID), default=_FIRST_OWN_ID - 1) + 1
 
     def append(self, entries: Sequence[Entry]) -> None:
         """See the contract."""
@@ -122,6 +139,8 @@ class KafkaWriter:
     def close(self) -> None:
         """See the contract. An open transaction is left to the next writer, or to its timeout."""
         producer, self._producer = self._producer, None
+        if self._registry is not None:
+            self._registry.close()
         if producer is not None:
             with suppress(KafkaException, RuntimeError):
                 producer.purge()
@@ -152,6 +171,7 @@ class KafkaReader:
         self._failure: LogError | None = None
         self._away: Deadline | None = None
         self._schemas: dict[int, str] = {}
+        self._registry = _registry(name, settings, self._cluster.patience)
 
     @cached_property
     def durability(self) -> Durability:
@@ -248,21 +268,31 @@ class KafkaReader:
         """See the contract. An id not seen before costs one reading of the schemas topic, which is short."""
         if schema_id not in self._schemas:
             self._schemas = _schemas(self._topics, self._cluster, self._name, f"{self._name}.reader")
-        try:
-            return self._schemas[schema_id]
-        except KeyError:
+        known = self._schemas.get(schema_id)
+        if known is None and self._registry is not None:
+            known = self._registry.schema(schema_id)
+        if known is None:
             raise LogError(
                 "read the log",
                 schemas_topic(self._name),
                 f"there is no schema {schema_id}, but a record that names it",
                 "the schemas topic was emptied or belongs to another log: restore it, or choose another name: and"
                 " take a new snapshot",
-            ) from None
+            )
+        return known
 
     def close(self) -> None:
         """See the contract."""
+        if self._registry is not None:
+            self._registry.close()
         with suppress(KafkaException, RuntimeError):
             self._consumer.close()
+
+
+def _registry(name: str, settings: KafkaSettings, patience: Patience) -> Registry | None:
+    if settings.registry is None:
+        return None
+    return Registry(settings.registry, changes_topic(name), patience.connect)
 
 
 def _place(message: Message) -> tuple[int, int]:
