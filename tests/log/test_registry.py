@@ -11,7 +11,7 @@ from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 from logs_under_test import Log, kafka_settings
-from registry_server import RegistryServer, registry_server
+from plugins.registry import RegistryServer, registry_server
 
 from connector.change.decoding import ChangeDecoder
 from connector.change.encoding import Context, Encoder
