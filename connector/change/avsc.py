@@ -1,7 +1,7 @@
 """The Avro schemas that `schemas/` shows: the envelope of an example table, and the envelope of messages.
 
 Contract: the texts are what the connector registers, only indented; the example's columns are one of each common
-kind. `schemas/` is compared with them by tests/change/test_avsc.py.
+kind. `schemas/` is compared with them by tests/test_schemas.py.
 
     python -m connector.change.avsc schemas
 """

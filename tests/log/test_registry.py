@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 import trustme
@@ -12,6 +15,7 @@ from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 from logs_under_test import Log, kafka_settings
 from plugins.registry import RegistryServer, registry_server
+from pydantic import ValidationError
 
 from connector.change.decoding import ChangeDecoder
 from connector.change.encoding import Context, Encoder
@@ -87,11 +91,37 @@ def test_what_may_pass_is_a_pause(server: RegistryServer, clients: list[Registry
 
 
 def test_no_answer_is_a_pause(clients: list[Registry]) -> None:
-    """A registry that is not there, or does not answer in time, is tried again."""
+    """A registry that is not there, or takes the connection and says nothing, is tried again."""
     with registry_server() as gone:
         url = gone.url
     with pytest.raises(LogUnavailable):
         client(clients, url).schema(1)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(LogUnavailable):
+        client(clients, f"http://127.0.0.1:{silent.getsockname()[1]}", patience=0.5).schema(1)
+
+
+def test_an_answer_that_trickles_ends_at_the_deadline(clients: list[Registry]) -> None:
+    """Each byte comes in time, the whole does not: it is a pause, and not waited for."""
+    stop = Event()
+
+    def trickle(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")
+            for _ in range(100):
+                connection.sendall(b" ")
+                if stop.wait(0.05):
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = Thread(target=trickle, args=(server,))
+        thread.start()
+        try:
+            with pytest.raises(LogUnavailable, match="longer"):
+                client(clients, f"http://127.0.0.1:{server.getsockname()[1]}", patience=0.5).schema(1)
+        finally:
+            stop.set()
+            thread.join()
 
 
 @pytest.mark.parametrize("status", [302, 401, 403, 422])
@@ -101,6 +131,7 @@ def test_what_a_person_must_mend_is_an_error(server: RegistryServer, clients: li
     with pytest.raises(LogError, match=str(status)) as caught:
         client(clients, server.url).register(table(ten=TEXT))
     assert not retryable(caught.value)
+    assert ("username" in caught.value.mend) == (status in (401, 403))
     assert not any("elsewhere" in each for each in server.asked)
 
 
@@ -242,3 +273,20 @@ def test_confluents_own_deserializer_reads_our_records(logs: tuple[Log, Log], se
     assert envelope["op"] == "c"
     assert "GET /schemas/ids/1" in server.asked
     assert ChangeDecoder(registered.reader().schema).decode(record.key, record.value).after == row
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"url": "https://emc-cdc:geheim@registry:8081"},
+        {"url": "https://registry:99999"},
+        {"url": "https://registry:8081?normalize=true"},
+        {"url": "https://registry:8081", "username": "emc-cdc"},
+        {"url": "https://registry:8081", "password": "geheim"},
+        {"url": "http://registry:8081", "username": "emc-cdc", "password": "geheim"},
+    ],
+)
+def test_settings_that_would_tell_the_password_or_miss_the_address_are_refused(wrong: dict[str, str]) -> None:
+    """No password in the address or over plain http, no half of a pair, no address that is none."""
+    with pytest.raises(ValidationError):
+        RegistrySettings.model_validate(wrong)
