@@ -217,6 +217,19 @@ def test_a_registry_can_be_added_and_taken_away(logs: tuple[Log, Log], server: R
         assert [reader.schema(number) for number in ids] == schemas
 
 
+def test_an_id_that_only_the_registry_has_is_asked_of_it(logs: tuple[Log, Log], server: RegistryServer) -> None:
+    """A reader with the registry resolves what the schemas topic lacks; one without it says so."""
+    plain, registered = logs
+    registered.writer().open()
+    server.schemas[7] = table(a=TEXT)
+    reader = registered.reader()
+    assert reader.schema(7) == table(a=TEXT)
+    for other, number in ((plain.reader(), 7), (reader, 8)):
+        with pytest.raises(LogError, match=str(number)) as caught:
+            other.schema(number)
+        assert not retryable(caught.value)
+
+
 def test_a_storm_of_the_registry_leaves_the_writer_whole(logs: tuple[Log, Log], server: RegistryServer) -> None:
     """503 and 409 pause `register`; nothing is written meanwhile, and what follows has the registry's id."""
     _, registered = logs
@@ -279,6 +292,7 @@ def test_confluents_own_deserializer_reads_our_records(logs: tuple[Log, Log], se
     "wrong",
     [
         {"url": "https://emc-cdc:geheim@registry:8081"},
+        {"url": "https://emc-cdc@registry:8081"},
         {"url": "https://registry:99999"},
         {"url": "https://registry:8081?normalize=true"},
         {"url": "https://registry:8081", "username": "emc-cdc"},
