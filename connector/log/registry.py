@@ -2,10 +2,11 @@
 
 Contract: `register` gives the registry's id of a schema, `schema` the schema of an id; both are remembered for the
 client's life. Every question is bounded in time and size, TLS is verified, redirects are not followed.
-What may pass raises LogUnavailable, so that capture pauses and the slot keeps the place: no answer, 408, 429, 5xx, and
-a 409 that the registry's own compatibility check does not confirm (it also answers so while its leader changes).
-What a person must mend raises LogError: an incompatible schema (with the column and the DDL behind it), refused
-credentials, a redirect, an answer that is not the API's. An answer's text is never repeated: it may hold anything.
+What may pass without us raises LogUnavailable, so that capture pauses and the slot keeps the place: no answer, 408,
+429, 5xx, and 409. A 409 is either an incompatible schema, told with the column and the DDL behind it until somebody
+lets it in, or, when the registry's own check does not confirm it, a passing state (its leader changes).
+What only a change of the settings mends raises LogError: refused credentials, a redirect, an answer that is not the
+API's. An answer's text is never repeated: it may hold anything.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ _LARGEST: Final = 16 * 1024 * 1024
 """Bytes of an answer; a schema is some kilobytes."""
 _REGISTER: Final = "register a schema"
 _RESOLVE: Final = "resolve a schema id"
+_LOOK: Final = "ask for the compatibility level"
 
 
 class Registry:
@@ -89,11 +91,19 @@ class Registry:
         self._texts[schema_id] = text
         return text
 
+    def level(self) -> str:
+        """The compatibility level in force where a subject has none of its own, e.g. BACKWARD."""
+        status, answer = self._ask(_LOOK, "GET", "/config")
+        value = answer.get("compatibilityLevel") if status == 200 and isinstance(answer, dict) else None
+        if not isinstance(value, str) or not value.isascii() or not value.replace("_", "").isalpha():
+            raise self._strange(_LOOK, f"it answered {status} without a compatibility level")
+        return value
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
 
-    def _conflict(self, subject: str, schema: str) -> LogError:
+    def _conflict(self, subject: str, schema: str) -> LogUnavailable:
         """What a 409 means: the registry's own check decides between an incompatible schema and a passing state."""
         path = f"/compatibility/subjects/{quote(subject, safe='')}/versions"
         status, answer = self._ask(_REGISTER, "POST", path, schema)
@@ -105,13 +115,14 @@ class Registry:
         old = answer.get("schema") if status == 200 and isinstance(answer, dict) else None
         found = differences(old, schema) if isinstance(old, str) else []
         told = "; ".join(f"column {each.column} {each.cause} ({each.ddl})" for each in found)
-        return LogError(
+        return LogUnavailable(
             _REGISTER,
             f"{table_of(schema) or 'messages'}, subject {subject}",
-            "the registry refuses the schema as incompatible: "
+            "the registry answered 409: the schema is incompatible: "
             + (told or "it differs from an earlier version, not from the last one"),
-            "if the readers of the topic can live with it: curl -X PUT -H 'Content-Type: "
-            f'{_TYPE}\' -d \'{{"compatibility": "NONE"}}\' {self._url}/config/{quote(subject, safe="")}'
+            "capture asks again and goes on once it is taken. If the readers of the topic can live with it: "
+            f"curl -X PUT -H 'Content-Type: {_TYPE}' -d '{{\"compatibility\": \"NONE\"}}' "
+            f"{self._url}/config/{quote(subject, safe='')}"
             " (back to the old level once capture has gone on); or delete the subject's versions: curl -X DELETE "
             f"{self._url}/subjects/{quote(subject, safe='')}",
         )

@@ -5,6 +5,7 @@
 | LOG-01 | Kafka answers and has the brokers that are asked for; or the embedded log's disk can be written |
 | LOG-02 | the log that is there is ours and fits the settings |
 | LOG-03 | what *durable* means on it |
+| LOG-04 | the schema registry answers, if one is set |
 | DIR-01 | the directories of capture and deliver can be written and have space |
 
 No log is made. A directory is tried by a file without a name, which is gone at once.
@@ -23,14 +24,17 @@ from connector.log.embedded_file import DURABILITY
 from connector.log.kafka_cluster import Cluster, Patience
 from connector.log.kafka_topics import Topics, judge
 from connector.log.opening import open_reader
-from connector.settings import EmbeddedSettings, KafkaSettings, Settings
+from connector.log.registry import Registry
+from connector.settings import EmbeddedSettings, KafkaSettings, RegistrySettings, Settings
 
+_PATIENCE = 5.0
+"""Seconds for an answer of Kafka or the registry."""
 _LITTLE_SPACE = 1 << 30
 """Bytes; below it an outage of some hours on a busy database could fill the disk."""
 
 
 def check_log(settings: Settings) -> list[Finding]:
-    """LOG-01 to LOG-03."""
+    """LOG-01 to LOG-04."""
     kafka = settings.log.kafka
     if kafka is None:
         path = (settings.log.embedded or EmbeddedSettings()).path
@@ -41,7 +45,8 @@ def check_log(settings: Settings) -> list[Finding]:
         expected = judge(kafka.replication_factor, kafka.min_insync_replicas, unclean=False)
     if first.severity is Severity.ERROR:
         return [first]
-    return [first, *_log(settings, expected)]
+    registry = [] if kafka is None or kafka.registry is None else [_registry(kafka.registry)]
+    return [first, *_log(settings, expected), *registry]
 
 
 def check_directories(settings: Settings) -> list[Finding]:
@@ -55,7 +60,7 @@ def check_directories(settings: Settings) -> list[Finding]:
 def _brokers(settings: KafkaSettings) -> Finding:
     subject, wanted = "log.kafka", settings.replication_factor
     try:
-        brokers = Topics(Cluster(settings, Patience(connect=5.0))).brokers()
+        brokers = Topics(Cluster(settings, Patience(connect=_PATIENCE))).brokers()
     except LogError as error:
         return Finding("LOG-01", Severity.ERROR, error.subject, error.cause, (error.mend,), "operator")
     reached = f"{brokers} broker{'' if brokers == 1 else 's'} reached at {settings.brokers}"
@@ -68,6 +73,18 @@ def _brokers(settings: KafkaSettings) -> Finding:
         what = f"min_insync_replicas {settings.min_insync_replicas} is more than replication_factor {wanted}"
         return Finding("LOG-01", Severity.ERROR, subject, what, mend, "operator")
     return ok("LOG-01", subject, reached)
+
+
+def _registry(settings: RegistrySettings) -> Finding:
+    try:
+        registry = Registry(settings, topic="", patience=_PATIENCE)
+        try:
+            level = registry.level()
+        finally:
+            registry.close()
+    except LogError as error:
+        return Finding("LOG-04", Severity.ERROR, "log.kafka.registry", error.cause, (error.mend,), "operator")
+    return ok("LOG-04", "log.kafka.registry", f"it answers; its compatibility level is {level}")
 
 
 def _log(settings: Settings, expected: Durability) -> list[Finding]:

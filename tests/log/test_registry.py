@@ -136,13 +136,13 @@ def test_what_a_person_must_mend_is_an_error(server: RegistryServer, clients: li
 
 
 def test_an_incompatible_schema_names_the_column_and_the_ddl(server: RegistryServer, clients: list[Registry]) -> None:
-    """The error says table, column, old and new type, the kind of DDL, and the commands that mend it."""
+    """The pause says table, column, old and new type, the kind of DDL, and the commands that end it."""
     registry = client(clients, server.url)
     registry.register(table(ten=TEXT, phi=TEXT))
-    with pytest.raises(LogError) as caught:
+    with pytest.raises(LogUnavailable, match="409") as caught:
         registry.register(table(ten=TEXT, phi=INTEGER))
     error = caught.value
-    assert not retryable(error)
+    assert retryable(error)
     assert error.subject.startswith("public.ho_so, subject mot-cua.changes-")
     assert "column phi was null|string and is null|int (ALTER COLUMN … TYPE" in error.cause
     assert "column ten" not in error.cause

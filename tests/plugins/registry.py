@@ -51,6 +51,8 @@ class RegistryServer:
                 if int(number) not in self.schemas:
                     return 404, {"error_code": 40403, "message": "Schema not found"}
                 return 200, {"schema": self.schemas[int(number)]}
+            case "GET", ["config"]:
+                return 200, {"compatibilityLevel": self.level}
             case "POST", ["compatibility", "subjects", subject, "versions"]:
                 return 200, {"is_compatible": self._compatible(subject, schema or "")}
         return 404, {"error_code": 404, "message": "HTTP 404 Not Found"}

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from plugins.kafka import KafkaBroker
+from plugins.registry import registry_server
 
 from connector.finding import Finding, Severity
 from connector.log.opening import open_writer
@@ -108,3 +109,18 @@ def test_kafka_that_is_away() -> None:
     (found,) = check_log(kafka_settings("127.0.0.1:1"))
     assert (found.check, found.severity) == ("LOG-01", Severity.ERROR)
     assert "log.kafka.brokers" in found.mend[0]
+
+
+def test_a_schema_registry_is_asked(kafka: KafkaBroker) -> None:
+    """One that answers is shown with its compatibility level; one that does not, or is none, stands in the way."""
+    with registry_server() as registry:
+        asked = {"brokers": kafka.bootstrap, "replication_factor": 1, "min_insync_replicas": 1}
+        configured = settings({"kafka": {**asked, "registry": {"url": registry.url}}})
+        found = check_log(configured)[-1]
+        assert (found.check, found.severity) == ("LOG-04", Severity.OK)
+        assert "BACKWARD" in found.what
+        registry.always = 404
+        found = check_log(configured)[-1]
+        assert (found.check, found.severity) == ("LOG-04", Severity.ERROR)
+        assert "log.kafka.registry.url" in found.mend[0]
+    assert check_log(configured)[-1].severity is Severity.ERROR
