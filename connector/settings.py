@@ -151,6 +151,9 @@ class EmbeddedSettings(Section):
     """An SQLite file on this machine as the log."""
 
     path: Path = Path("data/log/changes.sqlite")
+    compaction_lag: float = Field(
+        default=14 * 86_400.0, ge=3600, description="how long every step of a row is kept; then only its last record is"
+    )
 
 
 class LogSettings(Section):
@@ -221,6 +224,9 @@ class DeliverySettings(Section):
     deadline: Seconds = Field(default=20.0, description="outer bound on one attempt, whatever it is doing")
     retry: RetrySettings = RetrySettings()
     ledger_days: int = Field(default=90, ge=1, description="how long delivered events stay in the ledger")
+    after_compaction: Literal["halt", "continue"] = Field(
+        default="halt", description="when steps that were not read yet have been compacted away"
+    )
 
 
 class ConsoleSettings(Section):

@@ -94,6 +94,7 @@ def test_the_example_shows_every_setting_with_its_default() -> None:
     assert shown == {
         **{name: value for name, value in expected.items() if name not in ("source.dsn", "log.embedded")},
         "log.embedded.path": Path("data/log/changes.sqlite"),
+        "log.embedded.compaction_lag": 1_209_600.0,
     }
     document = plain(read(EXAMPLE.read_bytes(), "x"))
     for name in shown:
@@ -109,7 +110,7 @@ def test_the_example_shows_every_setting_with_its_default() -> None:
 def test_the_examples_kafka_lines_work_when_they_are_taken_out_of_the_comment(tmp_path: Path) -> None:
     """The Kafka part of the example is shown in comments; without the '#' it loads and leaves nothing out."""
     text = EXAMPLE.read_text("utf-8")
-    text = re.sub(r"  embedded:\n.*\n", "", text)
+    text = re.sub(r"  embedded:\n(    .*\n)+", "", text)
     start = text.index("  # kafka:")
     end = text.index("  # Số phân vùng")
     text = text[:start] + re.sub(r"^  # ", "  ", text[start:end], flags=re.M) + text[end:]

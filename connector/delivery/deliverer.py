@@ -84,7 +84,8 @@ class Deliverer:
             self._tell_beginning()
             dispatch.start()
             places = {each.number: Place(each.fold.offset, each.fold.seen) for each in self._partitions}
-            intake = Intake(self._reader, places, self._inbox.put)
+            halts = self._settings.delivery.after_compaction == "halt"
+            intake = Intake(self._reader, places, self._inbox.put, halts)
             intake.start()
             while not stop.is_set() and self._failure is None:
                 self._step(intake, dispatch, last=False)

@@ -68,9 +68,15 @@ class Intake:
     """Reads on from `places` and hands everything to `take`, which may be called from the thread."""
 
     def __init__(
-        self, reader: LogReader, places: Mapping[int, Place], take: Callable[[Records | Trouble | Failed], None]
+        self,
+        reader: LogReader,
+        places: Mapping[int, Place],
+        take: Callable[[Records | Trouble | Failed], None],
+        halts: bool = True,
     ) -> None:
+        """halts: whether steps that may have been compacted away unread end it (`delivery.after_compaction`)."""
         self._reader = reader
+        self._halts = halts
         self._places = dict(places)
         self._take = take
         self._room = threading.Semaphore(_QUEUED)
@@ -108,6 +114,8 @@ class Intake:
     def _read(self) -> None:
         reader = self._reader
         decoder = ChangeDecoder(reader.schema)
+        if self._halts:
+            self._require_whole()
         reader.assign({number: max(0, place.offset - 1) for number, place in self._places.items()})
         ends: Mapping[int, int] = {}
         looked_at = float("-inf")
@@ -134,6 +142,21 @@ class Intake:
             if now - looked_at >= _LOOK_AT_ENDS:
                 looked_at = now
                 ends = reader.ends()
+
+    def _require_whole(self) -> None:
+        """DeliveryError when steps that were not read yet may have been compacted away."""
+        complete = self._reader.complete_from()
+        for number, place in self._places.items():
+            # From the beginning on it is no gap: that is how a state is made.
+            if 0 < place.offset < complete[number]:
+                raise DeliveryError(
+                    "read the change log",
+                    f"partition {number}, record {place.offset}",
+                    f"what follows it, up to record {complete[number]}, is older than the log's compaction lag: of each"
+                    " row only the last step may be left, so that events in between would be missed",
+                    "nothing was read, and nothing is lost that is still there. To go on with the last step of each"
+                    " row: delivery.after_compaction: continue; put it back to halt once deliver has caught up",
+                )
 
 
 def _another_log(partition: int, offset: int) -> DeliveryError:

@@ -97,6 +97,9 @@ class LogReader(Protocol):
     def beginnings(self) -> Mapping[int, int]:
         """For every partition, the first offset that may be assigned; the same as `ends` when it is empty."""
 
+    def complete_from(self) -> Mapping[int, int]:
+        """For every partition, an offset from which on no record was compacted away; before it, some may have been."""
+
     def tails(self) -> Mapping[int, bytes]:
         """The last committed record's value of every non-empty partition, whatever is assigned."""
 

@@ -1,6 +1,7 @@
 """The change log in one SQLite file on this machine, for sites without Kafka.
 
-Contract: connector.log.contract. Offsets are dense from 0. An append is one transaction, synced before it returns.
+Contract: connector.log.contract. Offsets count from 0; old records are compacted away (`connector.log.compaction`). An
+append is one transaction, synced before it returns.
 Fencing is twofold: a writer holds an exclusive lock on `<path>.lock` for life, so a second one is told to wait; and
 every append checks, in its own transaction, that no later writer has raised the generation, so a writer whose lock
 was lost (a deleted lock file, a file system without locks) adds nothing once it was superseded.
@@ -11,19 +12,21 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import Final
 
 from connector.errors import LogError, LogUnavailable
+from connector.log.compaction import Compaction, cleaned
 from connector.log.contract import Durability, Entry, Record
 from connector.log.embedded_file import (
     DURABILITY,
     WriterLock,
     bell_of,
+    bring_up,
     check_format,
     connect,
     create,
@@ -39,6 +42,9 @@ _SHORTEST_WAIT: Final = 0.002
 _LONGEST_WAIT: Final = 0.020
 """Seconds between two looks for another process's commits: the longer the log was idle, the longer the wait. An
 idle log costs about a hundredth of a core."""
+
+FOREVER: Final = float("inf")
+"""A compaction lag that keeps everything."""
 
 _INSERT: Final = "INSERT INTO records (partition, offset, key, value) VALUES (?, ?, ?, ?)"
 _LAST: Final = "SELECT offset, value FROM records WHERE partition = ? ORDER BY offset DESC LIMIT 1"
@@ -57,10 +63,15 @@ class EmbeddedWriter:
 
     durability: Durability = DURABILITY
 
-    def __init__(self, path: Path, partitions: int) -> None:
-        """Touches nothing; `open` does."""
+    def __init__(
+        self, path: Path, partitions: int, compaction_lag: float = FOREVER, clock: Callable[[], float] = time
+    ) -> None:
+        """Touches nothing; `open` does. compaction_lag: seconds; clock: seconds since the epoch."""
         self.partitions = partitions
         self._path = path
+        self._lag = compaction_lag
+        self._clock = clock
+        self._compaction: Compaction | None = None
         self._bell = bell_of(path)
         self._connection: sqlite3.Connection | None = None
         self._lock: WriterLock | None = None
@@ -91,6 +102,8 @@ class EmbeddedWriter:
         connection.execute("BEGIN IMMEDIATE")
         if fresh:
             create(connection, self.partitions)
+        else:
+            bring_up(connection)
         partitions = meta(connection, "partitions")
         if partitions != self.partitions:
             raise LogError(
@@ -109,6 +122,7 @@ class EmbeddedWriter:
             if value is not None:
                 tails[partition] = value
         connection.execute("COMMIT")
+        self._compaction = Compaction(connection, self._lag, self._clock)
         self._identity = identity(self._path)
         return tails
 
@@ -133,6 +147,8 @@ class EmbeddedWriter:
             rows.append((partition, offset, key, value))
         with self._transaction("append to the log") as connection:
             connection.executemany(_INSERT, rows)
+            if self._compaction is not None:
+                self._compaction.step(following, len(rows))
         self._next = following
         self._bell.ring()
 
@@ -290,6 +306,13 @@ class EmbeddedReader:
         """See the contract."""
         with reported("read the log", self._path):
             return {p: self._connection.execute(_BEGINNING, (p,)).fetchone()[0] for p in range(self.partitions)}
+
+    def complete_from(self) -> Mapping[int, int]:
+        """See the contract."""
+        with reported("read the log", self._path):
+            if meta(self._connection, "format") == 1:
+                return dict.fromkeys(range(self.partitions), 0)
+            return dict.fromkeys(range(self.partitions), 0) | cleaned(self._connection)
 
     def tails(self) -> Mapping[int, bytes]:
         """See the contract."""

@@ -1,10 +1,12 @@
 """The SQLite file that is the embedded log: its format, its lock, its doorbell, and its errors in an operator's words.
 
-Format 1, WAL mode, `application_id` "emcL" (0x656D634C):
-- `records(partition, offset, key, value)`, offsets dense from 0 in each partition, clustered by (partition, offset);
+Format 2, WAL mode, `application_id` "emcL" (0x656D634C):
+- `records(partition, offset, key, value)`, offsets from 0 in each partition, dense but for what compaction took,
+  clustered by (partition, offset);
 - `schemas(id, schema, fingerprint)`, ids from 1, fingerprint = SHA-256 of the text (hex);
 - `meta(name, value)`: `format`, `partitions`, and `generation`, which every writer raises when it opens.
-The format is made in one transaction, so a file holds all of it or nothing.
+- `marks`, `cleaned`, `kept`: what compaction knows (`connector.log.compaction`). Format 1 had none of them.
+The format is made in one transaction, so a file holds all of it or nothing; a writer brings format 1 to format 2.
 """
 
 from __future__ import annotations
@@ -20,9 +22,11 @@ from typing import Final
 from weakref import WeakValueDictionary
 
 from connector.errors import LogError, LogUnavailable
+from connector.log.compaction import TABLES
 from connector.log.contract import Durability
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+_READABLE: Final = (1, 2)
 APPLICATION_ID: Final = 0x656D634C
 DURABILITY: Final = Durability(True, "SQLite with synchronous=FULL: on this machine's disk, on no other machine")
 
@@ -75,12 +79,20 @@ def is_empty(connection: sqlite3.Connection) -> bool:
 
 def create(connection: sqlite3.Connection, partitions: int) -> None:
     """Make the format; inside the caller's transaction."""
-    for statement in _CREATE:
+    for statement in (*_CREATE, *TABLES):
         connection.execute(statement)
     connection.executemany(
         "INSERT INTO meta VALUES (?, ?)",
         (("format", FORMAT), ("partitions", partitions), ("generation", 0)),
     )
+
+
+def bring_up(connection: sqlite3.Connection) -> None:
+    """Make this format of an older one; inside the caller's transaction."""
+    if meta(connection, "format") < FORMAT:
+        for statement in TABLES:
+            connection.execute(statement)
+        connection.execute("UPDATE meta SET value = ? WHERE name = 'format'", (FORMAT,))
 
 
 def check_format(connection: sqlite3.Connection, path: Path) -> int:
@@ -94,7 +106,7 @@ def check_format(connection: sqlite3.Connection, path: Path) -> int:
             "set log.embedded.path to a file of its own; nothing was changed in this one",
         )
     version = meta(connection, "format")
-    if version != FORMAT:
+    if version not in _READABLE:
         raise LogError(
             "open the log",
             str(path),

@@ -251,6 +251,10 @@ class KafkaReader:
         """See the contract. One request to each broker."""
         return self._topics.beginnings(self._topic, self.partitions)
 
+    def complete_from(self) -> Mapping[int, int]:
+        """See the contract: what is younger than the topic's `min.compaction.lag.ms`, by the records' own times."""
+        return self._topics.complete_from(self._topic, self.partitions)
+
     def tails(self) -> Mapping[int, bytes]:
         """See the contract."""
         bounds = self._topics.bounds(self._topic, self.partitions)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
-from time import sleep
+from time import sleep, time
 from typing import Any, Final
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
@@ -187,7 +187,19 @@ class Topics:
         """For every partition, its last stable offset. One request to each leader."""
         return self._offsets(topic, partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
 
-    def _offsets(self, topic: str, partitions: int, spec: OffsetSpec) -> dict[int, int]:
+    def complete_from(self, topic: str, partitions: int) -> dict[int, int]:
+        """For every partition, the first offset that is too young to be compacted; its end when there is none."""
+        lag = int(self.config(topic).get("min.compaction.lag.ms", "0"))
+        young = OffsetSpec.for_timestamp(max(0, int(time() * 1000) - lag))
+        found = self._offsets(topic, partitions, young, absent=True)
+        ends = self.ends(topic, partitions)
+        if min(found.values()) < 0:
+            # A leader that did not answer looks the same as a partition without such a record; it does now.
+            found = self._offsets(topic, partitions, young, absent=True)
+        return {partition: ends[partition] if offset < 0 else offset for partition, offset in found.items()}
+
+    def _offsets(self, topic: str, partitions: int, spec: OffsetSpec, *, absent: bool = False) -> dict[int, int]:
+        """`absent`: a partition may have no such offset, which is told as a negative one."""
         futures = self._admin.list_offsets(
             {TopicPartition(topic, partition): spec for partition in range(partitions)},
             isolation_level=IsolationLevel.READ_COMMITTED,
@@ -196,7 +208,7 @@ class Topics:
         offsets = {}
         for place, future in futures.items():
             offset = self._result("read the ends of the log", topic, future).offset
-            if offset < 0:
+            if offset < 0 and not absent:
                 # librdkafka gives a partition whose leader did not answer no error, only no offset.
                 raise self._cluster.unavailable("read the ends of the log", topic, "no answer")
             offsets[place.partition] = offset

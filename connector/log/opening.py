@@ -13,7 +13,8 @@ def open_writer(settings: Settings) -> LogWriter:
     log = settings.log
     if log.kafka is not None:
         return KafkaWriter(settings.name, log.partitions, log.kafka)
-    return EmbeddedWriter((log.embedded or EmbeddedSettings()).path, log.partitions)
+    embedded = log.embedded or EmbeddedSettings()
+    return EmbeddedWriter(embedded.path, log.partitions, embedded.compaction_lag)
 
 
 def open_reader(settings: Settings) -> LogReader:

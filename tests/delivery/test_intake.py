@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -14,10 +15,12 @@ from connector.change.decoding import ChangeDecoder
 from connector.change.position import Position
 from connector.delivery.intake import Failed, Intake, Place, Records, Trouble
 from connector.errors import LogUnavailable
-from connector.log.contract import Durability, LogReader, Record
+from connector.log.contract import Durability, Entry, LogReader, Record
+from connector.log.embedded import EmbeddedWriter
 from connector.log.opening import open_reader
 from connector.settings import Settings
 
+KEY = b'["motcua.ho_so","later"]'
 START = {0: Place(0, None), 1: Place(0, None)}
 
 
@@ -36,11 +39,13 @@ def log(connector: Settings) -> Iterator[LoggedStory]:
 class Reading:
     """An intake and what it handed over."""
 
-    def __init__(self, connector: Settings, places: Mapping[int, Place], flaky: bool = False) -> None:
+    def __init__(
+        self, connector: Settings, places: Mapping[int, Place], flaky: bool = False, halts: bool = True
+    ) -> None:
         reader = open_reader(connector)
         self._reader = Flaky(reader) if flaky else reader
         self.taken: queue.SimpleQueue[Records | Trouble | Failed] = queue.SimpleQueue()
-        self._intake = Intake(self._reader, places, self.taken.put)
+        self._intake = Intake(self._reader, places, self.taken.put, halts)
         self._intake.start()
 
     def next(self) -> Records | Trouble | Failed:
@@ -82,6 +87,7 @@ class Flaky:
         self._asked = 0
         self.assign, self.ends, self.positions = reader.assign, reader.ends, reader.positions
         self.schema, self.close = reader.schema, reader.close
+        self.complete_from = reader.complete_from
 
     def poll(self, timeout: float, limit: int) -> list[Record]:
         self._asked += 1
@@ -145,6 +151,34 @@ def test_a_log_that_was_made_anew_is_refused(connector: Settings, log: LoggedSto
     assert isinstance(item, Failed)
     assert "another log" in item.error.cause
     reading.close()
+
+
+def test_steps_that_were_compacted_unread_are_told(connector: Settings, log: LoggedStory) -> None:
+    """Deliver was away for longer than every step is kept: it stops and says so; a new state and an operator go on."""
+    expected = fill(log)
+    place = place_at(connector, 0, 4)
+    log.close()
+    embedded = connector.log.embedded
+    assert embedded is not None
+    now = [time.time() + 3700]
+    later = EmbeddedWriter(embedded.path, 2, embedded.compaction_lag, lambda: now[0])
+    tails = later.open()
+    for _ in range(2):
+        later.append([Entry(1, KEY, tails[1])])
+        now[0] += embedded.compaction_lag + 1
+    later.close()
+    behind = Reading(connector, {0: place, 1: Place(0, None)})
+    item = behind.next()
+    assert isinstance(item, Failed)
+    assert "older than the log's compaction lag" in item.error.cause
+    assert "delivery.after_compaction: continue" in item.error.mend
+    behind.close()
+    anew = Reading(connector, {1: Place(0, None)})
+    assert anew.offsets(len(expected[1]) + 2)[1][: len(expected[1])] == expected[1]
+    anew.close()
+    told = Reading(connector, {0: place}, halts=False)
+    assert told.offsets(len(expected[0]) - 4)[0] == expected[0][4:]
+    told.close()
 
 
 def test_a_log_in_kafka_is_read_on(tmp_path: Path, kafka: KafkaBroker) -> None:

@@ -72,6 +72,18 @@ def test_beginnings_may_be_assigned(log: Log) -> None:
     assert by_partition(log.contents(dict(beginnings))) == by_partition(log.contents())
 
 
+def test_a_young_log_is_complete(log: Log) -> None:
+    """Before anything was compacted away, a partition is whole from its first record on."""
+    writer = log.writer()
+    writer.open()
+    writer.append(entries("0:a", "0:b", "2:c"))
+    log.settle()
+    reader = log.reader()
+    complete, beginnings = reader.complete_from(), reader.beginnings()
+    assert set(complete) == set(range(PARTITIONS))
+    assert (complete[0], complete[2]) == (beginnings[0], beginnings[2])
+
+
 def test_a_reader_gets_what_it_is_assigned(log: Log) -> None:
     """A reader starts at the offsets it is given and hears of no other partition."""
     writer = log.writer()

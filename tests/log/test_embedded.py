@@ -133,10 +133,10 @@ def test_a_newer_format_is_refused(embedded_log: Log) -> None:
     embedded_log.writer().open()
     embedded_log.opened.pop().close()
     other = sqlite3.connect(path_of(embedded_log))
-    other.execute("UPDATE meta SET value = 2 WHERE name = 'format'")
+    other.execute("UPDATE meta SET value = 3 WHERE name = 'format'")
     other.commit()
     other.close()
-    with pytest.raises(LogError, match="format 2"):
+    with pytest.raises(LogError, match="format 3"):
         embedded_log.writer().open()
 
 

@@ -210,14 +210,7 @@ def test_the_beginning_that_is_gone_is_told(kafka_log: Log) -> None:
     writer.open()
     writer.append(entries(*(f"0:{number}" for number in range(10))))
     kafka_log.settle()
-    topic = ConfigResource(
-        ConfigResource.Type.TOPIC,
-        f"{kafka_log.settings.name}.changes",
-        incremental_configs=[
-            ConfigEntry("cleanup.policy", "compact,delete", incremental_operation=AlterConfigOpType.SET)
-        ],
-    )
-    kafka_log.admin.incremental_alter_configs([topic])[topic].result(20)
+    configure(kafka_log, "cleanup.policy", "compact,delete")
     deadline = time.monotonic() + 30
     while not deleted(kafka_log):
         assert time.monotonic() < deadline, "the partition's leader has heard of its new configuration"
@@ -226,6 +219,29 @@ def test_the_beginning_that_is_gone_is_told(kafka_log: Log) -> None:
     error = poll_until_error(reader)
     assert not retryable(error)
     assert "no longer holds" in error.cause
+
+
+def test_what_may_have_been_compacted_is_known_by_its_age(kafka_log: Log) -> None:
+    """With a lag of a millisecond everything may have been; the place to go on from is then the end."""
+    writer = kafka_log.writer()
+    writer.open()
+    writer.append(entries("0:a", "0:b"))
+    kafka_log.settle()
+    configure(kafka_log, "min.compaction.lag.ms", "1")
+    reader = kafka_log.reader()
+    deadline = time.monotonic() + 30
+    while reader.complete_from() != reader.ends():
+        assert time.monotonic() < deadline, "the partition's leader has heard of its new configuration"
+
+
+def configure(log: Log, name: str, value: str) -> None:
+    """Change a setting of the topic, as its administrator would."""
+    topic = ConfigResource(
+        ConfigResource.Type.TOPIC,
+        f"{log.settings.name}.changes",
+        incremental_configs=[ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)],
+    )
+    log.admin.incremental_alter_configs([topic])[topic].result(20)
 
 
 def test_a_record_too_large_for_the_topic_is_told(kafka_log: Log) -> None:
