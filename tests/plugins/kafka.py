@@ -1,5 +1,7 @@
 """A real Kafka broker for the tests: one KRaft node from Maven's jars, shared by the whole run.
 
+`plugins.kafka_cluster` makes three of them a cluster.
+
 Contract: `kafka` starts the broker at its first use and every test may stop, kill or pause it, as long as it is
 running again afterwards. Its port and its data stay the same over every restart. It listens on loopback only and never
 outlives the test run, not even one that was killed. Jars that are not there are an error, not a skip.
@@ -18,6 +20,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -36,8 +39,8 @@ _GUARD = 'read -r _; kill -KILL "$1"'
 # Small numbers start fast; the short session makes a killed broker's return quick.
 _PROPERTIES = """\
 process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller}
+node.id={node}
+controller.quorum.voters={voters}
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
 advertised.listeners=PLAINTEXT://127.0.0.1:{port}
 controller.listener.names=CONTROLLER
@@ -55,6 +58,7 @@ group.initial.rebalance.delay.ms=0
 broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=500
 log.cleaner.dedupe.buffer.size=4194304
+{more}
 """
 _LOG4J = """\
 log4j.rootLogger=WARN, file
@@ -79,18 +83,54 @@ def libraries() -> Path:
     return directory
 
 
+@dataclass(frozen=True, slots=True)
+class Quorum:
+    """The controllers of a KRaft cluster: its id, and the port of each node from node 1 on."""
+
+    cluster: str
+    ports: tuple[int, ...]
+
+    @classmethod
+    def new(cls, nodes: int) -> Quorum:
+        """A cluster that does not exist yet."""
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # With a dash at its beginning the command would take it for an option.
+        cluster = cluster if not cluster.startswith("-") else "A" + cluster[1:]
+        return cls(cluster, tuple(free_port() for _ in range(nodes)))
+
+    @property
+    def voters(self) -> str:
+        """As `controller.quorum.voters` has it."""
+        return ",".join(f"{node}@127.0.0.1:{port}" for node, port in enumerate(self.ports, 1))
+
+
 class KafkaBroker:
     """One broker, broker and controller in one process. Not for use from several threads.
 
     `start` and `stop` as often as wished; topics, data and port stay. As a context manager it does both.
     """
 
-    def __init__(self, directory: Path, libs: Path | None = None, java: Sequence[str] = SMALL_JAVA) -> None:
-        """java: options of the virtual machine; the default starts fast and stays small."""
+    def __init__(
+        self,
+        directory: Path,
+        libs: Path | None = None,
+        java: Sequence[str] = SMALL_JAVA,
+        *,
+        quorum: Quorum | None = None,
+        node: int = 1,
+        more: str = "",
+    ) -> None:
+        """java: options of the virtual machine; the default starts fast and stays small.
+
+        quorum: of which it is `node`; a quorum of its own without. more: lines of server.properties, the last of a name
+        wins.
+        """
         self.directory = directory.absolute()
+        self.node = node
         self._java = tuple(java)
-        self.port = _free_port()
-        self._controller = _free_port()
+        self._more = more
+        self._quorum = quorum or Quorum.new(1)
+        self.port = free_port()
         self._libs = libs or libraries()
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
@@ -113,8 +153,14 @@ class KafkaBroker:
 
     def start(self) -> None:
         """Start with the data as they are, and return when clients are answered. BrokerFailed with the log's end."""
+        self.launch()
+        self.wait_until_ready()
+
+    def launch(self) -> None:
+        """Start without waiting for it; `wait_until_ready` is to follow."""
         if self.running:
             return
+        self._dismiss_guard()
         if not (self.directory / "data").exists():
             self._format()
         with (self.directory / "output.log").open("ab") as output:
@@ -131,6 +177,11 @@ class KafkaBroker:
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
+
+    def wait_until_ready(self) -> None:
+        """Return when clients are answered. BrokerFailed with the log's end, and the broker is ended."""
+        if self._process is None:
+            raise BrokerFailed("the broker is not running")
         try:
             self._wait_until_ready(self._process)
         except BaseException:
@@ -179,16 +230,19 @@ class KafkaBroker:
 
     def _format(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        values = {"port": self.port, "controller": self._controller, "directory": self.directory}
+        values = {
+            "port": self.port,
+            "node": self.node,
+            "controller": self._quorum.ports[self.node - 1],
+            "voters": self._quorum.voters,
+            "directory": self.directory,
+            "more": self._more,
+        }
         properties = self.directory / "server.properties"
         properties.write_text(_PROPERTIES.format(**values), encoding="utf-8")
         (self.directory / "log4j.properties").write_text(_LOG4J.format(**values), encoding="utf-8")
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        if cluster.startswith("-"):
-            # The command would take it for an option.
-            cluster = "A" + cluster[1:]
         done = subprocess.run(
-            self._command("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)),
+            self._command("kafka.tools.StorageTool", "format", "-t", self._quorum.cluster, "-c", str(properties)),
             capture_output=True,
             text=True,
             check=False,
@@ -242,7 +296,7 @@ class KafkaBroker:
             self._guard = None
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A free port below those that systems give to outgoing connections, so that it stays free over a restart."""
     for _ in range(1000):
         port = 10_240 + secrets.randbelow(22_000)
