@@ -25,13 +25,14 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from connector.errors import ConfigError, ConfigErrors
+from connector.log.kafka_cluster import faults_of
 from connector.mapping.compile import compile_mapping, unwrap
 from connector.mapping.document import ListNode, MapNode, Node, ScalarNode, plain_value, read, shape
 from connector.mapping.extend import extend
 from connector.mapping.marks import OPERATION, Mark, Problems, nearest
 from connector.mapping.plan import Plan
 from connector.mapping.schema import mapping_schema
-from connector.settings import Settings
+from connector.settings import KafkaSettings, Settings
 
 PRESET = "preset:"
 _CALL = re.compile(r"\$\$\{|\$\{([^}]*)\}?")
@@ -200,11 +201,29 @@ def _settings(root: MapNode, problems: Problems) -> Settings | None:
     filled = substitute(own, unresolved, retype=False)
     problems.join(unresolved)
     try:
-        return Settings.model_validate(_plain(filled))
+        settings = Settings.model_validate(_plain(filled))
     except ValidationError as invalid:
         for error in invalid.errors(include_url=False, include_input=False):
             _explain(error, own, problems, unresolved)
-    return None
+        return None
+    if settings.log.kafka is not None:
+        _kafka(settings.log.kafka, own, problems, unresolved)
+    return settings
+
+
+def _kafka(settings: KafkaSettings, root: MapNode, problems: Problems, unresolved: Problems) -> None:
+    """What cannot be used of librdkafka's settings, each at its line."""
+    section = ("log", "kafka", "settings")
+    if not settings.settings or (unresolved and _unresolved_below(_find(root, section)[1], unresolved)):
+        return  # what a value would have been is not known, so nothing can be said of them
+    for fault in faults_of(settings):
+        key, node, _ = _find(root, (*section, fault.name) if fault.name else section)
+        place = ".".join((*section, fault.name) if fault.name else section)
+        problems.add((key or node).mark, f"'{place}': {fault.cause}", fault.mend, hide=True)
+
+
+def _unresolved_below(node: Node, unresolved: Problems) -> bool:
+    return isinstance(node, MapNode) and any(unresolved.at(value.mark) for _, value in node.entries)
 
 
 def _plain(node: Node) -> Any:

@@ -25,7 +25,7 @@ class Finding:
 
     check: a stable id such as PG-03. subject: what was looked at. what: what was found, without values of rows.
     mend: exact SQL or configuration lines, in order; empty when there is nothing to mend. who: owner (of the tables),
-    dba (superuser), operator (of the connector), or nobody when there is nothing to mend.
+    dba (superuser), kafka (its administrator), operator (of the connector), or nobody when there is nothing to mend.
     """
 
     check: str

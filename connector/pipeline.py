@@ -71,10 +71,16 @@ def deliver(configuration: Configuration, hub: Hub, stop: threading.Event) -> No
 
 
 def _require(findings: list[Finding], operation: str, kind: type[ConnectorError]) -> None:
-    """Raise the first finding that stands in the way."""
-    for finding in findings:
-        if finding.severity is Severity.ERROR:
-            raise kind(operation, finding.subject, finding.what, "\n".join(finding.mend))
+    """Raise what stands in the way, all of it at once."""
+    standing = [finding for finding in findings if finding.severity is Severity.ERROR]
+    if not standing:
+        return
+    subject, what = standing[0].subject, standing[0].what
+    if len(standing) > 1:
+        subject = ", ".join(dict.fromkeys(finding.subject for finding in standing))
+        told = "".join(f"\n{finding.subject}: {finding.what}" for finding in standing)
+        what = f"{len(standing)} faults{told}"
+    raise kind(operation, subject, what, "\n".join(line for finding in standing for line in finding.mend))
 
 
 def run(configuration: Configuration, hub: Hub, stop: threading.Event) -> None:

@@ -2,7 +2,7 @@
 
 Contract: plain validated values, no I/O. `connector.configuration` reads the file, resolves `${env:NAME}` and
 `${file:PATH}`, validates against these models and turns every error into file:line:column. Units are in the names or
-the descriptions; durations are seconds. Secrets are `SecretStr` and never print.
+the descriptions; durations are seconds. Secrets are `SecretStr`, or kept out of `repr`, and never print.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ Size = Annotated[
     ),
 ]
 """Bytes; may be written with PostgreSQL's units, which are powers of 1024."""
+LARGEST_RECORD = 16 * 1024 * 1024
+"""Bytes of one record that a log takes at most; our topics are made with it as their max.message.bytes."""
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -140,7 +142,7 @@ class KafkaSettings(Section):
     replication_factor: int = Field(default=3, ge=1)
     min_insync_replicas: int = Field(default=2, ge=1)
     settings: dict[str, str | int | float | bool] = Field(
-        default_factory=dict, description="any librdkafka setting, e.g. security.protocol, sasl.username"
+        default_factory=dict, repr=False, description="any librdkafka setting, e.g. security.protocol, sasl.username"
     )
     registry: RegistrySettings | None = Field(
         default=None, description="a Confluent-compatible schema registry; default: ids come from <name>.schemas"

@@ -39,6 +39,7 @@ _RUNNERS = {
     "owner": "the tables' owner runs",
     "dba": "a superuser (DBA) runs",
     "operator": "the connector's operator",
+    "kafka": "Kafka's administrator runs",
 }
 
 

@@ -129,7 +129,13 @@ def _log(settings: Settings, folded: Mapping[int, int]) -> tuple[dict[str, Any],
     try:
         reader = open_reader(settings)
         try:
-            told = {"ends": dict(reader.ends()), "durability": reader.durability.words}
+            durability = reader.durability
+            told = {
+                "ends": dict(reader.ends()),
+                "durability": durability.words,
+                "sound": durability.sound,
+                "concerns": [asdict(concern) for concern in reader.concerns],
+            }
             return told, {number: asdict(lag) for number, lag in lags(reader, folded).items()}
         finally:
             reader.close()
@@ -183,7 +189,12 @@ def _show(found: dict[str, Any]) -> None:
                 f"    [green]→[/] {escape(held['mend'])}"
             )
     if "error" not in log:
-        console.print(f"[green]✓[/] Nhật ký: {sum(log['ends'].values())} bản ghi; {escape(log['durability'])}")
+        mark = "[green]✓[/]" if log["sound"] else "[yellow]![/]"
+        console.print(f"{mark} Nhật ký: {sum(log['ends'].values())} bản ghi; {escape(log['durability'])}")
+        for concern in log["concerns"]:
+            console.print(f"[yellow]![/] {escape(concern['subject'])}: {escape(concern['cause'])}")
+            for line in concern["mend"]:
+                console.print(f"    [green]→[/] {escape(line)}", soft_wrap=True)
     if "error" in delivery:
         return
     table = Table(

@@ -45,10 +45,23 @@ class Durability:
     words: str
 
 
+@dataclass(frozen=True, slots=True)
+class Concern:
+    """What weakens a promise of the log, in an operator's words: to be mended, but no reason to stop."""
+
+    subject: str
+    cause: str
+    mend: tuple[str, ...]
+
+
 class LogWriter(Protocol):
     """The one writer of a change log."""
 
     partitions: int
+
+    @property
+    def concerns(self) -> tuple[Concern, ...]:
+        """What weakens this log's promises as it was found; to be asked after `open`."""
 
     @property
     def durability(self) -> Durability:
@@ -78,6 +91,10 @@ class LogReader(Protocol):
     @property
     def durability(self) -> Durability:
         """The same as the writer's, for those who only look (`status`)."""
+
+    @property
+    def concerns(self) -> tuple[Concern, ...]:
+        """The same as the writer's, as the log is now."""
 
     def assign(self, offsets: Mapping[int, int]) -> None:
         """Read these partitions, each from the given offset on (0: from the beginning).

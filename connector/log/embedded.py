@@ -21,7 +21,7 @@ from typing import Final
 
 from connector.errors import LogError, LogUnavailable
 from connector.log.compaction import Compaction, cleaned
-from connector.log.contract import Durability, Entry, Record
+from connector.log.contract import Concern, Durability, Entry, Record
 from connector.log.embedded_file import (
     DURABILITY,
     WriterLock,
@@ -62,6 +62,7 @@ class EmbeddedWriter:
     """The one writer of an embedded log."""
 
     durability: Durability = DURABILITY
+    concerns: tuple[Concern, ...] = ()
 
     def __init__(
         self, path: Path, partitions: int, compaction_lag: float = FOREVER, clock: Callable[[], float] = time
@@ -198,6 +199,7 @@ class EmbeddedReader:
     """Reads an embedded log, in the writer's process or in another."""
 
     durability: Durability = DURABILITY
+    concerns: tuple[Concern, ...] = ()
 
     def __init__(self, path: Path) -> None:
         """Open the file. LogUnavailable when capture has not made it yet."""

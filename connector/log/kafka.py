@@ -18,7 +18,8 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from connector.errors import LogError, LogUnavailable
-from connector.log.contract import Durability, Entry, Record
+from connector.log.contract import Concern, Durability, Entry, Record
+from connector.log.kafka_access import CAPTURE, DELIVER
 from connector.log.kafka_cluster import Cluster, Deadline, Patience, error_of
 from connector.log.kafka_scan import last_values, read_to_end
 from connector.log.kafka_topics import Topics, changes_topic, schemas_topic
@@ -43,11 +44,12 @@ class KafkaWriter:
         self.partitions = partitions
         self._name = name
         self._topic = changes_topic(name)
-        self._cluster = Cluster(settings, patience or Patience())
+        self._cluster = Cluster(settings, patience or Patience(), name, CAPTURE)
         self._producer: Producer | None = None
         self._failure: LogError | None = None
         self._schemas: dict[int, str] = {}
         self._registry = _registry(name, settings, self._cluster.patience)
+        self.concerns: tuple[Concern, ...] = ()
 
     @cached_property
     def durability(self) -> Durability:
@@ -57,7 +59,7 @@ class KafkaWriter:
     def open(self) -> Mapping[int, bytes]:
         """See the contract. LogUnavailable when Kafka is away; LogError when topics or settings do not fit."""
         topics = Topics(self._cluster)
-        topics.ensure(self._name, self.partitions)
+        self.concerns = topics.ensure(self._name, self.partitions)
         producer = self._producer = self._cluster.producer(f"{self._name}.capture")
         try:
             producer.init_transactions(self._cluster.patience.connect)
@@ -154,7 +156,7 @@ class KafkaReader:
         """Connect. LogUnavailable when Kafka is away or capture has not made the topic yet."""
         self._name = name
         self._topic = changes_topic(name)
-        self._cluster = Cluster(settings, patience or Patience())
+        self._cluster = Cluster(settings, patience or Patience(), name, DELIVER)
         self._topics = Topics(self._cluster)
         topic = self._topics.find([self._topic]).get(self._topic)
         if topic is None:
@@ -177,6 +179,11 @@ class KafkaReader:
     def durability(self) -> Durability:
         """See the contract."""
         return self._topics.durability(self._name)
+
+    @property
+    def concerns(self) -> tuple[Concern, ...]:
+        """See the contract."""
+        return self._topics.concerns(self._name)
 
     def assign(self, offsets: Mapping[int, int]) -> None:
         """See the contract."""
@@ -244,7 +251,11 @@ class KafkaReader:
             self._cluster.heard_from()
 
     def ends(self) -> Mapping[int, int]:
-        """See the contract: the last stable offsets. One request to each broker."""
+        """See the contract: the last stable offsets. One request to each broker.
+
+        LogError when partitions were added meanwhile: their records would never be read.
+        """
+        self._topics.same_partitions(self._name, self.partitions)
         return self._topics.ends(self._topic, self.partitions)
 
     def beginnings(self) -> Mapping[int, int]:

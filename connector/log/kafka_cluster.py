@@ -1,14 +1,12 @@
 """A Kafka cluster as the log's three kinds of client see it: settings, patience, and errors in an operator's words.
 
 Contract: every client gets the operator's librdkafka settings. What the log's guarantees rest on cannot be
-overridden: asking for it is a LogError, not a silent loss of the guarantee. Every wait is bounded by `Patience`.
-librdkafka's own log lines go to Python's logger of this module at DEBUG, never to stderr.
+overridden: asking for it is a LogError, not a silent loss of the guarantee (connector.log.kafka_settings). Every wait
+is bounded by `Patience`. librdkafka's own log lines go to Python's logger of kafka_settings at DEBUG, never to stderr.
 """
 
 from __future__ import annotations
 
-import logging
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
@@ -18,21 +16,11 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from connector.errors import LogError, LogUnavailable
-from connector.settings import KafkaSettings
+from connector.log.kafka_access import CAPTURE, User, cluster_grant, group_grant, topic_grants, transactional_grant
+from connector.log.kafka_settings import Quiet, SettingFault, misunderstood, refused
+from connector.settings import LARGEST_RECORD, KafkaSettings
 
 Client = TypeVar("Client")
-
-logger = logging.getLogger(__name__)
-
-LARGEST_RECORD: Final = 16 * 1024 * 1024
-"""Bytes of one record, and of one batch on the topic: a dossier's row with long texts fits many times over."""
-
-_GUARDED: Final = frozenset({
-    "bootstrap.servers", "metadata.broker.list", "acks", "request.required.acks", "enable.idempotence",
-    "transactional.id", "isolation.level", "auto.offset.reset", "enable.auto.commit", "enable.auto.offset.store",
-    "enable.partition.eof",
-})  # fmt: skip
-"""The guarantees of connector.log.contract rest on these."""
 
 _FENCED: Final = frozenset({
     KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH,
@@ -68,6 +56,10 @@ _AWAY: Final = frozenset({
 """Trying again, with a new client, can help."""
 
 
+class Denied(LogError):
+    """Our user lacks a right; the mend is the lines that grant it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Patience:
     """How long Kafka may take, in seconds.
@@ -94,20 +86,27 @@ class Deadline:
 class Cluster:
     """Makes clients, and tells errors."""
 
-    def __init__(self, settings: KafkaSettings, patience: Patience) -> None:
-        """LogError when the settings would override a guarantee. Touches no network."""
-        for key in settings.settings:
-            if key in _GUARDED:
-                raise LogError(
-                    "read the Kafka settings",
-                    f"log.kafka.settings.{key}",
-                    "the log's guarantees rest on this setting",
-                    "remove the line; brokers are named in log.kafka.brokers, nothing else of this can be changed",
-                )
+    def __init__(self, settings: KafkaSettings, patience: Patience, name: str, user: User) -> None:
+        """name: of the log; user: for whom it is asked, capture or deliver. Touches no network.
+
+        LogError when the settings would override a guarantee.
+        """
+        for fault in refused(settings.settings):
+            raise _unusable(fault)
         self.settings = settings
         self.patience = patience
+        self._name = name
+        self._user = user
         self.trouble: str | None = None
         """What a client last said of brokers that do not answer; None after an answer (see `heard_from`)."""
+
+    def misunderstood(self) -> list[SettingFault]:
+        """What librdkafka does not take of the operator's settings. Connects to nobody."""
+        tuning, guarded = self._producing("x")
+        consuming, reading = self._consuming("x", 500)
+        return misunderstood(
+            self.settings.settings, ((Producer, {**tuning, **guarded}), (Consumer, {**consuming, **reading}))
+        )
 
     def admin(self) -> AdminClient:
         """A client that asks about topics and makes them."""
@@ -119,43 +118,54 @@ class Cluster:
         It waits for full batches, which cost the broker less; the commit sends what is left at once, so that a single
         change does not wait.
         """
-        append_ms = int(self.patience.append * 1000)
-        return self._make(
-            Producer,
-            {
-                "linger.ms": 20,
-                "compression.type": "lz4",
-                "message.max.bytes": LARGEST_RECORD,
-                "message.timeout.ms": append_ms,
-                "transaction.timeout.ms": 2 * append_ms,
-                "queue.buffering.max.messages": 500_000,
-                "socket.timeout.ms": self._connect_ms,
-                "delivery.report.only.error": True,
-            },
-            {"acks": "all", "enable.idempotence": True, "transactional.id": transactional_id},
-        )
+        return self._make(Producer, *self._producing(transactional_id))
+
+    def _producing(self, transactional_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        tuning = {
+            "linger.ms": 20,
+            "compression.type": "lz4",
+            "queue.buffering.max.messages": 500_000,
+            "socket.timeout.ms": self._connect_ms,
+            "delivery.report.only.error": True,
+        }
+        guarded = {
+            "acks": "all",
+            "enable.idempotence": True,
+            "transactional.id": transactional_id,
+            "allow.auto.create.topics": False,
+            "message.max.bytes": LARGEST_RECORD,
+            "message.timeout.ms": int(self.patience.append * 1000),
+            "transaction.timeout.ms": self.transaction_ms,
+        }
+        return tuning, guarded
+
+    @property
+    def transaction_ms(self) -> int:
+        """How long a transaction may take before the brokers abort it."""
+        return int(2 * self.patience.append * 1000)
 
     def consumer(self, group: str, fetch_wait_ms: int) -> Consumer:
         """A client that reads committed records from offsets it is given; it joins no group and commits nothing."""
-        return self._make(
-            Consumer,
-            {
-                "group.id": group,
-                "fetch.wait.max.ms": fetch_wait_ms,
-                "fetch.queue.backoff.ms": 20,
-                "fetch.error.backoff.ms": 100,
-                "queued.max.messages.kbytes": 32 * 1024,
-                "socket.timeout.ms": self._connect_ms,
-                "check.crcs": True,
-            },
-            {
-                "isolation.level": "read_committed",
-                "auto.offset.reset": "error",
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "enable.partition.eof": True,
-            },
-        )
+        return self._make(Consumer, *self._consuming(group, fetch_wait_ms))
+
+    def _consuming(self, group: str, fetch_wait_ms: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        tuning = {
+            "group.id": group,
+            "fetch.wait.max.ms": fetch_wait_ms,
+            "fetch.queue.backoff.ms": 20,
+            "fetch.error.backoff.ms": 100,
+            "queued.max.messages.kbytes": 32 * 1024,
+            "socket.timeout.ms": self._connect_ms,
+        }
+        guarded = {
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "error",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "enable.partition.eof": True,
+            "check.crcs": True,
+        }
+        return tuning, guarded
 
     @property
     def _connect_ms(self) -> int:
@@ -175,17 +185,11 @@ class Cluster:
             "error_cb": self._heard_trouble,
         }
         try:
-            return kind(config, logger=_Quiet())
-        except (KafkaException, TypeError, ValueError) as error:
-            # librdkafka's text may quote a value, and a value may be a secret: only the setting's name is told.
-            named = re.search(r'property:? "([^"]+)"|`([a-z0-9._]+)`', str(error))
-            name = next(filter(None, named.groups()), "") if named else ""
-            raise LogError(
-                "read the Kafka settings",
-                f"log.kafka.settings{name and '.'}{name}",
-                "librdkafka does not take this setting or its value",
-                "compare it with librdkafka's CONFIGURATION.md",
-            ) from error
+            return kind(config, logger=Quiet())
+        except (KafkaException, TypeError, ValueError, AttributeError) as error:
+            # librdkafka's text may quote a value, and a value may be a secret: it is not shown as it is.
+            unknown = SettingFault("", "librdkafka does not take them", "see librdkafka's page CONFIGURATION.md")
+            raise _unusable(next(iter(self.misunderstood()), unknown)) from error
 
     def _heard_trouble(self, error: KafkaError) -> None:
         if error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE):
@@ -209,6 +213,17 @@ class Cluster:
             f"see that the brokers at {self.settings.brokers} run and can be reached from here (log.kafka.brokers)",
         )
 
+    def _grants(self, code: int) -> tuple[str, ...]:
+        """The lines that give what the brokers refused with this code."""
+        match code:
+            case KafkaError.GROUP_AUTHORIZATION_FAILED:
+                return (group_grant(self.settings, self._user, self._name),)
+            case KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
+                return (transactional_grant(self.settings, self._name),)
+            case KafkaError.CLUSTER_AUTHORIZATION_FAILED:
+                return (cluster_grant(self.settings),)
+        return topic_grants(self.settings, self._user, (f"{self._name}.changes", f"{self._name}.schemas"))
+
     def explain(self, operation: str, subject: str, error: KafkaError) -> LogError:
         """The error for one of librdkafka's; what is not known here stops and asks."""
         code = error.code()
@@ -228,11 +243,11 @@ class Cluster:
                 " from this log, after a new snapshot if the beginning is gone",
             )
         if code in _DENIED:
-            return LogError(
+            return Denied(
                 operation,
                 subject,
                 error.str(),
-                "give this user the ACLs of docs/log.md (topics, transactional id, group)",
+                "\n".join(self._grants(code)),
             )
         if code in _LOGIN:
             return LogError(
@@ -248,16 +263,40 @@ class Cluster:
                 f"a record is too large ({error.str()})",
                 f"raise max.message.bytes of the topic to {LARGEST_RECORD}, or leave its largest column unmapped",
             )
+        if code == KafkaError.INVALID_TRANSACTION_TIMEOUT:
+            return LogError(
+                operation,
+                subject,
+                f"the brokers allow no transaction of {self.transaction_ms} ms",
+                f"transaction.max.timeout.ms={self.transaction_ms}  # in each broker's server.properties, or remove it"
+                " there: 900000 is its default",
+            )
+        if code == KafkaError.INVALID_TIMESTAMP:
+            return LogError(
+                operation,
+                subject,
+                f"the brokers refuse the time of a record ({error.str()})",
+                "set this machine's clock, and the brokers' (chronyc tracking); or see message.timestamp.*.max.ms of"
+                " the topic",
+            )
         if code in _AWAY or error.retriable() or error.txn_requires_abort() or error.fatal():
             return self.unavailable(operation, subject, error.str())
         return LogError(operation, subject, f"{error.name()}: {error.str()}", "look into the brokers' logs")
 
 
-class _Quiet:
-    """Takes librdkafka's log lines (a `logging.Logger` by its method `log`)."""
+def faults_of(settings: KafkaSettings) -> list[SettingFault]:
+    """What cannot be used of the operator's librdkafka settings, everything at once. Connects to nobody."""
+    if found := refused(settings.settings):
+        # What librdkafka says of those that are left.
+        names = {fault.name for fault in found}
+        rest = {name: value for name, value in settings.settings.items() if name not in names}
+        settings = settings.model_copy(update={"settings": rest})
+    return [*found, *Cluster(settings, Patience(), "name", CAPTURE).misunderstood()]
 
-    def log(self, level: int, message: str, *arguments: object) -> None:
-        logger.debug(message, *arguments)
+
+def _unusable(fault: SettingFault) -> LogError:
+    subject = f"log.kafka.settings{fault.name and '.'}{fault.name}"
+    return LogError("read the Kafka settings", subject, fault.cause, fault.mend)
 
 
 def error_of(exception: BaseException) -> KafkaError:

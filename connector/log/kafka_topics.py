@@ -1,13 +1,14 @@
 """The topics of a log: their names, how they are made, and what is asked of those that are there.
 
 `<name>.changes`: N partitions, compacted after 14 days; `<name>.schemas`: one partition, compacted at leisure.
-Existing topics are never altered: what would break a guarantee is a LogError with the way out.
+Existing topics are never altered: what would break a guarantee is a LogError with the way out, everything at once
+(connector.log.kafka_rules); what weakens one is told.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass
 from time import sleep, time
 from typing import Any, Final
 
@@ -20,13 +21,24 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
 )
 
 from connector.errors import LogError
-from connector.log.contract import Durability
-from connector.log.kafka_cluster import LARGEST_RECORD, Cluster, Deadline, error_of
+from connector.log.contract import Concern, Durability
+from connector.log.kafka_access import CAPTURE, DELIVER, missing_rights
+from connector.log.kafka_cluster import Cluster, Deadline, Denied, error_of
+from connector.log.kafka_rules import (
+    NEW_LOG,
+    SOUND_IN_SYNC,
+    SOUND_REPLICAS,
+    TRANSACTION_LOG,
+    Fault,
+    Topic,
+    judge_partitions,
+    judge_replicas,
+    judge_settings,
+    judge_transaction_log,
+    made_with,
+)
 
-_COMPACTION_LAG_MS: Final = 14 * 24 * 60 * 60 * 1000
-"""Intermediate states outlive any outage that is still being repaired (DESIGN section 3)."""
-_SOUND_REPLICAS: Final = 3
-_SOUND_IN_SYNC: Final = 2
+_OPEN: Final = "open the log"
 
 
 def changes_topic(name: str) -> str:
@@ -39,16 +51,6 @@ def schemas_topic(name: str) -> str:
     return f"{name}.schemas"
 
 
-@dataclass(frozen=True, slots=True)
-class Topic:
-    """A topic as the cluster describes it. `ready`: every partition has a leader."""
-
-    name: str
-    partitions: int
-    replicas: int
-    ready: bool
-
-
 class Topics:
     """Asks the cluster about topics."""
 
@@ -58,28 +60,38 @@ class Topics:
 
     def find(self, names: list[str]) -> dict[str, Topic]:
         """Those of the topics that are there. Asking never makes one."""
-        futures = self._admin.describe_topics(TopicCollection(names), request_timeout=self._cluster.patience.connect)
+        futures = self._admin.describe_topics(
+            TopicCollection(names),
+            include_authorized_operations=True,
+            request_timeout=self._cluster.patience.connect,
+        )
         found = {}
         for name, future in futures.items():
             try:
                 described = self._result("look for the topic", name, future)
             except _Missing:
                 continue
+            operations = described.authorized_operations
             found[name] = Topic(
                 name,
-                len(described.partitions),
-                min(len(partition.replicas) for partition in described.partitions),
+                [[node.id for node in partition.replicas] for partition in described.partitions],
+                [len(partition.isr) for partition in described.partitions],
                 all(partition.leader is not None and partition.leader.id >= 0 for partition in described.partitions),
+                None if operations is None else frozenset(operation.name for operation in operations),
             )
         return found
 
-    def ensure(self, name: str, partitions: int) -> None:
-        """Make what is missing of a log's two topics, and refuse what does not fit."""
+    def ensure(self, name: str, partitions: int) -> tuple[Concern, ...]:
+        """Make what is missing of a log's two topics, and refuse what breaks a promise; what weakens one is returned.
+
+        LogError with everything that is to be mended.
+        """
         wanted = {changes_topic(name): partitions, schemas_topic(name): 1}
         deadline = Deadline(self._cluster.patience.connect)
         found = self.find(list(wanted))
-        for topic in found.values():
-            self._check(topic, wanted[topic.name])
+        faults = self.faults(name, partitions, found)
+        if stopping := [fault for fault in faults if fault.stops]:
+            raise _refused(stopping)
         missing = [topic for topic in wanted if topic not in found]
         if missing:
             self._create({topic: wanted[topic] for topic in missing})
@@ -90,22 +102,87 @@ class Topics:
                 )
             sleep(0.05)
             found = self.find(list(wanted))
+        return concerns_of(faults)
 
-    def brokers(self) -> int:
-        """How many brokers the cluster has. LogUnavailable when none answers."""
+    def faults(self, name: str, partitions: int | None, found: Mapping[str, Topic]) -> list[Fault]:
+        """Everything about the topics that are there that is not as it must be.
+
+        partitions: as the settings say, of a log that is to be written; None of one that is only read.
+        """
+        asked = self._cluster.settings
+        faults = missing_rights(asked, found.values(), DELIVER if partitions is None else CAPTURE)
+        brokers: Sequence[int] | None = None
+        for topic in found.values():
+            if partitions is not None:
+                faults += judge_partitions(topic, partitions if topic.name == changes_topic(name) else 1)
+            if topic.operations is None or "DESCRIBE_CONFIGS" in topic.operations:
+                faults += judge_settings(topic, self.config(topic.name), asked)
+            if topic.replicas < asked.replication_factor:
+                brokers = self.brokers() if brokers is None else brokers
+                faults += judge_replicas(topic, brokers, asked)
+        return faults
+
+    def concerns(self, name: str) -> tuple[Concern, ...]:
+        """What weakens the promises of the log as it is, for one who reads it."""
+        found = self.find([changes_topic(name), schemas_topic(name)])
+        return concerns_of(self.faults(name, None, found))
+
+    def same_partitions(self, name: str, partitions: int) -> None:
+        """LogError when partitions were added to the changes while they were read: they would be left out."""
+        topic = self.find([changes_topic(name)]).get(changes_topic(name))
+        if topic is not None and topic.partitions != partitions:
+            raise LogError(
+                "read the log",
+                topic.name,
+                f"it had {partitions} partitions and has {topic.partitions} now",
+                f"partitions cannot be taken away again: {NEW_LOG}",
+            )
+
+    def brokers(self) -> list[int]:
+        """The ids of the cluster's brokers. LogUnavailable when none answers."""
         future = self._admin.describe_cluster(request_timeout=self._cluster.patience.connect)
-        return len(self._result("count the brokers", self._cluster.settings.brokers, future).nodes)
+        nodes = self._result("count the brokers", self._cluster.settings.brokers, future).nodes
+        return sorted(node.id for node in nodes)
 
-    def _create(self, topics: dict[str, int]) -> None:
+    def transaction_log_faults(self, brokers: Sequence[int]) -> list[Fault]:
+        """The faults of the brokers' transaction log, if there is one yet and we may see it."""
+        topic = self.find([TRANSACTION_LOG]).get(TRANSACTION_LOG)
+        if topic is None:
+            return []
+        in_sync = int(self.config(TRANSACTION_LOG)["min.insync.replicas"])
+        return judge_transaction_log(topic, in_sync, brokers, self._cluster.settings)
+
+    def may_use_group(self, group: str) -> bool:
+        """Whether our user may describe a consumer group, whether it is there or not."""
+        futures = self._admin.describe_consumer_groups([group], request_timeout=self._cluster.patience.connect)
+        try:
+            self._result("look for the consumer group", group, futures[group])
+        except Denied:
+            return False
+        return True
+
+    def restricted(self) -> bool:
+        """Whether our user may not do everything here, so that rights matter."""
+        future = self._admin.describe_cluster(
+            include_authorized_operations=True, request_timeout=self._cluster.patience.connect
+        )
+        operations = self._result("look at our rights", self._cluster.settings.brokers, future).authorized_operations
+        return "CLUSTER_ACTION" not in {operation.name for operation in operations or ()}
+
+    def try_to_create(self, name: str, partitions: int) -> None:
+        """Ask whether the topics could be made, without making them. LogError when not."""
+        self._create({changes_topic(name): partitions, schemas_topic(name): 1}, only_ask=True)
+
+    def _create(self, topics: dict[str, int], *, only_ask: bool = False) -> None:
         settings = self._cluster.settings
         subject = ", ".join(topics)
         mend = (
             "set log.kafka.replication_factor and log.kafka.min_insync_replicas to what the cluster can give (sound:"
-            f" {_SOUND_REPLICAS} and {_SOUND_IN_SYNC}; one broker for a trial: 1 and 1)"
+            f" {SOUND_REPLICAS} and {SOUND_IN_SYNC}; one broker for a trial: 1 and 1)"
         )
         if settings.min_insync_replicas > settings.replication_factor:
             raise LogError("make the topics", subject, "min_insync_replicas is larger than replication_factor", mend)
-        brokers = self.brokers()
+        brokers = len(self.brokers())
         if brokers < settings.replication_factor:
             raise LogError(
                 "make the topics",
@@ -113,24 +190,13 @@ class Topics:
                 f"the cluster has {brokers} brokers, replication_factor asks for {settings.replication_factor}",
                 mend,
             )
-        config = {
-            "cleanup.policy": "compact",
-            "min.insync.replicas": str(settings.min_insync_replicas),
-            "max.message.bytes": str(LARGEST_RECORD),
-            "unclean.leader.election.enable": "false",
-        }
-        lag = {"min.compaction.lag.ms": str(_COMPACTION_LAG_MS)}
         futures = self._admin.create_topics(
             [
-                NewTopic(
-                    topic,
-                    partitions,
-                    settings.replication_factor,
-                    config=config | lag if topic.endswith(".changes") else config,
-                )
+                NewTopic(topic, partitions, settings.replication_factor, config=made_with(topic, settings))
                 for topic, partitions in topics.items()
             ],
             request_timeout=self._cluster.patience.connect,
+            validate_only=only_ask,
         )
         for topic, future in futures.items():
             try:
@@ -138,32 +204,18 @@ class Topics:
             except _Exists:
                 continue
 
-    def _check(self, topic: Topic, partitions: int) -> None:
-        if topic.partitions != partitions:
-            raise LogError(
-                "open the log",
-                topic.name,
-                f"the topic has {topic.partitions} partitions, the settings say {partitions}",
-                f"set log.partitions to {topic.partitions}; for another number choose another name: (a new topic),"
-                " and a new snapshot fills it"
-                if topic.name.endswith(".changes")
-                else f"delete the topic {topic.name} if it is not of emc-cdc, or choose another name:",
-            )
-        policy = self.config(topic.name).get("cleanup.policy", "compact")
-        if policy != "compact":
-            raise LogError(
-                "open the log",
-                topic.name,
-                f"its cleanup.policy is {policy}: it would forget rows that are still true",
-                f"kafka-configs.sh --alter --topic {topic.name} --add-config cleanup.policy=compact",
-            )
-
     def config(self, topic: str) -> dict[str, str]:
         """The topic's settings in force, the brokers' defaults included."""
-        resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+        return self._config(ConfigResource(ConfigResource.Type.TOPIC, topic))
+
+    def broker_config(self, broker: int) -> dict[str, str]:
+        """A broker's settings in force."""
+        return self._config(ConfigResource(ConfigResource.Type.BROKER, str(broker)))
+
+    def _config(self, resource: ConfigResource) -> dict[str, str]:
         futures = self._admin.describe_configs([resource], request_timeout=self._cluster.patience.connect)
-        entries = self._result("read the topic's settings", topic, futures[resource])
-        return {name: entry.value for name, entry in entries.items()}
+        entries = self._result("read the settings of", resource.name, futures[resource])
+        return {name: entry.value for name, entry in entries.items() if entry.value is not None}
 
     def durability(self, name: str) -> Durability:
         """What durable means on `<name>.changes` as it is."""
@@ -238,13 +290,28 @@ def judge(replicas: int, in_sync: int, unclean: bool) -> Durability:
     words = f"Kafka with acks=all: replication factor {replicas}, min.insync.replicas {in_sync}"
     if unclean:
         return Durability(False, f"{words}, unclean.leader.election.enable: a late replica may lead and lose changes")
-    if replicas >= _SOUND_REPLICAS and in_sync >= _SOUND_IN_SYNC:
+    if replicas >= SOUND_REPLICAS and in_sync >= SOUND_IN_SYNC:
         return Durability(True, f"{words}: no change is lost with one broker")
     return Durability(
         False,
         f"{words}: the loss of one disk can lose changes that PostgreSQL no longer keeps (sound:"
-        f" {_SOUND_REPLICAS} and {_SOUND_IN_SYNC})",
+        f" {SOUND_REPLICAS} and {SOUND_IN_SYNC})",
     )
+
+
+def concerns_of(faults: Sequence[Fault]) -> tuple[Concern, ...]:
+    """The faults that are told and stop nothing."""
+    return tuple(Concern(fault.topic, fault.what, fault.mend) for fault in faults if not fault.stops)
+
+
+def _refused(faults: Sequence[Fault]) -> LogError:
+    """One error for all faults that stop."""
+    mend = "\n".join(line for fault in faults for line in fault.mend)
+    if len(faults) == 1:
+        return LogError(_OPEN, faults[0].topic, faults[0].what, mend)
+    told = "".join(f"\n{fault.topic}: {fault.what}" for fault in faults)
+    subject = ", ".join(dict.fromkeys(fault.topic for fault in faults))
+    return LogError(_OPEN, subject, f"{len(faults)} faults{told}", mend)
 
 
 class _Missing(Exception):

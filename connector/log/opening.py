@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from connector.errors import LogError
 from connector.log.contract import LogReader, LogWriter
 from connector.log.embedded import EmbeddedReader, EmbeddedWriter
 from connector.log.kafka import KafkaReader, KafkaWriter
+from connector.log.kafka_rules import NEW_LOG
 from connector.settings import EmbeddedSettings, Settings
 
 
@@ -23,3 +27,18 @@ def open_reader(settings: Settings) -> LogReader:
     if log.kafka is not None:
         return KafkaReader(settings.name, log.kafka)
     return EmbeddedReader((log.embedded or EmbeddedSettings()).path)
+
+
+def begun_with(partitions: int, tails: Collection[int]) -> None:
+    """LogError when the log was begun with fewer partitions. tails: of those that have records.
+
+    Capture begins every partition with the same append. One without a record beside others that have some was added,
+    and with it dossiers would move away from their own history.
+    """
+    if tails and len(tails) < partitions:
+        raise LogError(
+            "open the log",
+            "log.partitions",
+            f"the log has {partitions} partitions and was begun with {len(tails)}: a dossier would be in two of them",
+            f"partitions cannot be taken away again: {NEW_LOG}",
+        )

@@ -1,4 +1,4 @@
-"""Checks of the change log and of this machine's directories.
+"""Checks of the change log and of this machine's directories; a log in Kafka is `preflight.kafka`'s.
 
 | check | asks |
 |---|---|
@@ -19,13 +19,11 @@ from pathlib import Path
 
 from connector.errors import LogError, LogUnavailable
 from connector.finding import Finding, Severity, ok
-from connector.log.contract import Durability
 from connector.log.embedded_file import DURABILITY
-from connector.log.kafka_cluster import Cluster, Patience
-from connector.log.kafka_topics import Topics, judge
 from connector.log.opening import open_reader
 from connector.log.registry import Registry
-from connector.settings import EmbeddedSettings, KafkaSettings, RegistrySettings, Settings
+from connector.preflight.kafka import check_kafka, durable
+from connector.settings import EmbeddedSettings, RegistrySettings, Settings
 
 _PATIENCE = 5.0
 """Seconds for an answer of Kafka or the registry."""
@@ -34,19 +32,17 @@ _LITTLE_SPACE = 1 << 30
 
 
 def check_log(settings: Settings) -> list[Finding]:
-    """LOG-01 to LOG-04."""
+    """LOG-01 to LOG-07."""
     kafka = settings.log.kafka
-    if kafka is None:
-        path = (settings.log.embedded or EmbeddedSettings()).path
-        first = _writable("LOG-01", path.parent, "log.embedded.path")
-        expected = DURABILITY
-    else:
-        first = _brokers(kafka)
-        expected = judge(kafka.replication_factor, kafka.min_insync_replicas, unclean=False)
+    if kafka is not None:
+        found = check_kafka(settings.name, settings.log.partitions, kafka)
+        reached = not (found[0].check == "LOG-01" and found[0].severity is Severity.ERROR)
+        return [*found, _registry(kafka.registry)] if reached and kafka.registry is not None else found
+    path = (settings.log.embedded or EmbeddedSettings()).path
+    first = _writable("LOG-01", path.parent, "log.embedded.path")
     if first.severity is Severity.ERROR:
         return [first]
-    registry = [] if kafka is None or kafka.registry is None else [_registry(kafka.registry)]
-    return [first, *_log(settings, expected), *registry]
+    return [first, *_embedded(settings)]
 
 
 def check_directories(settings: Settings) -> list[Finding]:
@@ -55,24 +51,6 @@ def check_directories(settings: Settings) -> list[Finding]:
         _writable("DIR-01", settings.source.data, "source.data"),
         _writable("DIR-01", settings.delivery.state, "delivery.state"),
     ]
-
-
-def _brokers(settings: KafkaSettings) -> Finding:
-    subject, wanted = "log.kafka", settings.replication_factor
-    try:
-        brokers = Topics(Cluster(settings, Patience(connect=_PATIENCE))).brokers()
-    except LogError as error:
-        return Finding("LOG-01", Severity.ERROR, error.subject, error.cause, (error.mend,), "operator")
-    reached = f"{brokers} broker{'' if brokers == 1 else 's'} reached at {settings.brokers}"
-    if brokers < wanted:
-        mend = (f"log.kafka.replication_factor: {brokers}  # or add brokers",)
-        what = f"{reached}, but replication_factor asks for {wanted}"
-        return Finding("LOG-01", Severity.ERROR, subject, what, mend, "operator")
-    if settings.min_insync_replicas > wanted:
-        mend = (f"log.kafka.min_insync_replicas: {wanted}  # at most",)
-        what = f"min_insync_replicas {settings.min_insync_replicas} is more than replication_factor {wanted}"
-        return Finding("LOG-01", Severity.ERROR, subject, what, mend, "operator")
-    return ok("LOG-01", subject, reached)
 
 
 def _registry(settings: RegistrySettings) -> Finding:
@@ -87,32 +65,21 @@ def _registry(settings: RegistrySettings) -> Finding:
     return ok("LOG-04", "log.kafka.registry", f"it answers; its compatibility level is {level}")
 
 
-def _log(settings: Settings, expected: Durability) -> list[Finding]:
+def _embedded(settings: Settings) -> list[Finding]:
     try:
         reader = open_reader(settings)
     except LogUnavailable as error:
         there = Finding("LOG-02", Severity.NOTE, error.subject, f"{error.cause}: capture makes it at its first start")
-        return [there, _durability(expected)]
+        return [there, durable(DURABILITY)]
     except LogError as error:
         return [Finding("LOG-02", Severity.ERROR, error.subject, error.cause, (error.mend,), "operator")]
-    try:
-        partitions, durability = reader.partitions, reader.durability
-    except LogError as error:
-        return [Finding("LOG-02", Severity.ERROR, error.subject, error.cause, (error.mend,), "operator")]
-    finally:
-        reader.close()
+    partitions, durability = reader.partitions, reader.durability
+    reader.close()
     if partitions != settings.log.partitions:
         mend = (f"log.partitions: {partitions}  # another number needs a new log and a new snapshot",)
         what = f"the log has {partitions} partitions, the settings say {settings.log.partitions}"
-        return [Finding("LOG-02", Severity.ERROR, "log.partitions", what, mend, "operator"), _durability(durability)]
-    return [ok("LOG-02", "log", f"{partitions} partitions"), _durability(durability)]
-
-
-def _durability(durability: Durability) -> Finding:
-    if durability.sound:
-        return ok("LOG-03", "durability", durability.words)
-    mend = ("log.kafka: replication_factor: 3 and min_insync_replicas: 2, on three brokers; unclean elections off",)
-    return Finding("LOG-03", Severity.WARNING, "durability", durability.words, mend, "operator")
+        return [Finding("LOG-02", Severity.ERROR, "log.partitions", what, mend, "operator"), durable(durability)]
+    return [ok("LOG-02", "log", f"{partitions} partitions"), durable(durability)]
 
 
 def _writable(check: str, directory: Path, setting: str) -> Finding:

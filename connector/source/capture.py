@@ -10,14 +10,14 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import closing
 
 import psycopg
 
 from connector.change.selection import Selection
 from connector.errors import ConnectorError, LogError, SourceGap, SourceHeld, SourceWaits, retryable
-from connector.log.contract import LogReader, LogWriter
+from connector.log.contract import Concern, LogReader, LogWriter
 from connector.observe import Fault, Hub, SourceDisconnected
 from connector.settings import Settings
 from connector.source.attach import attach
@@ -56,6 +56,8 @@ class Capture:
         self._open_writer = open_writer
         self._open_reader = open_reader
         self._hub = hub
+        self._concerns: set[Concern] = set()
+        """What was told of the log already."""
         self.streamed = False
         """Whether it has ever been connected."""
         self._waited = False
@@ -109,6 +111,15 @@ class Capture:
                     overseer.leave(None)
                     self._hub.emit(SourceDisconnected("stopped"))
 
+    def _tell(self, concerns: Collection[Concern]) -> None:
+        """What weakens the log's promises, each once."""
+        for one in concerns:
+            if one not in self._concerns:
+                self._hub.emit(
+                    Fault("capture", "open the log", one.subject, one.cause, "\n".join(one.mend), fatal=False)
+                )
+        self._concerns.update(concerns)
+
     def _session(self, stop: threading.Event, overseer: Overseer) -> None:
         session = Session(
             self._settings, self._selection, self._open_writer, self._open_reader, self._hub, stop, self._patience
@@ -120,6 +131,7 @@ class Capture:
             self.streamed = True
             overseer.took_slot()
             session.watch()
+            self._tell(session.feeder.concerns)
             stream(ground, assembler)
         except psycopg.Error as error:
             if error.sqlstate is None and not isinstance(error, psycopg.OperationalError):

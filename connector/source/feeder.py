@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from connector.errors import ConnectorError, LogError
-from connector.log.contract import Entry, LogWriter
+from connector.log.contract import Concern, Entry, LogWriter
 from connector.observe import Hub, TransactionsLogged
 from connector.source.assembler import Batch
 from connector.source.index import KeyedIndex
@@ -54,6 +54,7 @@ class Feeder:
         self._since = 0.0
         self.tails: Mapping[int, bytes] | None = None
         self.partitions = 0
+        self.concerns: tuple[Concern, ...] = ()
         self.durable_lsn = 0
         self.saved_lsn = 0
         self.saved_batches = 0
@@ -122,6 +123,7 @@ class Feeder:
             writer = self._writer = self._open_writer()
             tails = writer.open()
             self.partitions = writer.partitions
+            self.concerns = writer.concerns
             self.tails = tails
             self._since = 0.0
             self._wake()

@@ -24,6 +24,7 @@ from connector.change.record import Change
 from connector.change.selection import Selection
 from connector.errors import ConnectorError, LogUnavailable, SourceHeld, SourceUnavailable
 from connector.log.contract import LogReader, LogWriter
+from connector.log.opening import begun_with
 from connector.observe import Hub, SlotProgress
 from connector.settings import Settings
 from connector.source import slot as slots
@@ -173,6 +174,7 @@ class Session:
             feeder = Feeder(self._open_writer, self.index, self.hub, self.settings.log.memory, self.wake)
             self._feeder = feeder
         self.wait_for(lambda: feeder.tails is not None, "open the change log", patience=60.0)
+        begun_with(feeder.partitions, feeder.tails or {})
         reader = self.open_reader()
         try:
             decoder = ChangeDecoder(reader.schema)

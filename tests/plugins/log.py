@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from connector.log.contract import Durability, Entry, LogWriter
+from connector.log.contract import Concern, Durability, Entry, LogWriter
 
 
 class Around:
@@ -17,6 +17,10 @@ class Around:
     @property
     def durability(self) -> Durability:
         return self._writer.durability
+
+    @property
+    def concerns(self) -> tuple[Concern, ...]:
+        return self._writer.concerns
 
     def open(self) -> Mapping[int, bytes]:
         return self._writer.open()
