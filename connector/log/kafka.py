@@ -130,7 +130,8 @@ class KafkaWriter:
         error = error_of(exception)
         producer = self._producer
         if producer is not None:
-            producer.poll(0)
+            with suppress(KafkaException):  # after a fatal error it says it again
+                producer.poll(0)
             if error.txn_requires_abort():
                 with suppress(KafkaException):
                     producer.abort_transaction(_ABORT)

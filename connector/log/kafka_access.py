@@ -59,6 +59,12 @@ def cluster_grant(asked: KafkaSettings, operations: Sequence[str] = ("Describe",
     return Commands(asked).grant("--cluster", operations)
 
 
+def group_fault(asked: KafkaSettings, user: User, name: str) -> Fault:
+    """The fault of a group that a user may not describe."""
+    what = f"{user.name}'s user ({Commands(asked).principal}) may not Describe it"
+    return Fault(f"group {name}{user.group}", what, (group_grant(asked, user, name),), stops=True)
+
+
 def missing_rights(asked: KafkaSettings, topics: Iterable[Topic], user: User) -> list[Fault]:
     """A fault for every topic that is there and on which a user lacks something."""
     faults = []

@@ -54,6 +54,10 @@ _AWAY: Final = frozenset({
     KafkaError.INVALID_PRODUCER_ID_MAPPING, KafkaError._GAPLESS_GUARANTEE,
 })  # fmt: skip
 """Trying again, with a new client, can help."""
+_MEND_LOGIN: Final = (
+    "mend security.protocol, sasl.* and ssl.* in log.kafka.settings: the user's name and password, the authority that"
+    " signed the brokers' certificates (ssl.ca.location), and host names as these certificates have them"
+)
 
 
 class Denied(LogError):
@@ -99,6 +103,7 @@ class Cluster:
         self._user = user
         self.trouble: str | None = None
         """What a client last said of brokers that do not answer; None after an answer (see `heard_from`)."""
+        self._login_refused = False
 
     def misunderstood(self) -> list[SettingFault]:
         """What librdkafka does not take of the operator's settings. Connects to nobody."""
@@ -197,20 +202,25 @@ class Cluster:
                 self.trouble = error.str()
         elif error.code() in _LOGIN:
             self.trouble = error.str()
+            self._login_refused = True
 
     def heard_from(self) -> None:
         """A broker answered."""
         self.trouble = None
+        self._login_refused = False
 
     def unavailable(self, operation: str, subject: str, cause: str) -> LogUnavailable:
         """The error for a cluster that cannot be reached or answers too late."""
         if self.trouble:
             cause = f"{cause} ({self.trouble})"
+        if self._login_refused:
+            return LogUnavailable(operation, subject, cause, _MEND_LOGIN)
         return LogUnavailable(
             operation,
             subject,
             cause,
-            f"see that the brokers at {self.settings.brokers} run and can be reached from here (log.kafka.brokers)",
+            f"see that the brokers at {self.settings.brokers} run and can be reached from here (log.kafka.brokers), and"
+            " that security.protocol in log.kafka.settings is what they listen for",
         )
 
     def _grants(self, code: int) -> tuple[str, ...]:
@@ -222,7 +232,11 @@ class Cluster:
                 return (transactional_grant(self.settings, self._name),)
             case KafkaError.CLUSTER_AUTHORIZATION_FAILED:
                 return (cluster_grant(self.settings),)
-        return topic_grants(self.settings, self._user, (f"{self._name}.changes", f"{self._name}.schemas"))
+        # Who may not even see the topics lacks everything.
+        rest = [group_grant(self.settings, self._user, self._name)]
+        if self._user.transactional is not None:
+            rest.append(transactional_grant(self.settings, self._name))
+        return (*topic_grants(self.settings, self._user, (f"{self._name}.changes", f"{self._name}.schemas")), *rest)
 
     def explain(self, operation: str, subject: str, error: KafkaError) -> LogError:
         """The error for one of librdkafka's; what is not known here stops and asks."""
@@ -254,7 +268,7 @@ class Cluster:
                 operation,
                 subject,
                 f"the brokers refuse the login ({error.str()})",
-                "mend security.protocol, sasl.* and ssl.* in log.kafka.settings",
+                _MEND_LOGIN,
             )
         if code in _TOO_LARGE:
             return LogError(

@@ -22,7 +22,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
 
 from connector.errors import LogError
 from connector.log.contract import Concern, Durability
-from connector.log.kafka_access import CAPTURE, DELIVER, missing_rights
+from connector.log.kafka_access import CAPTURE, DELIVER, User, group_fault, missing_rights
 from connector.log.kafka_cluster import Cluster, Deadline, Denied, error_of
 from connector.log.kafka_rules import (
     NEW_LOG,
@@ -110,7 +110,7 @@ class Topics:
         partitions: as the settings say, of a log that is to be written; None of one that is only read.
         """
         asked = self._cluster.settings
-        faults = missing_rights(asked, found.values(), DELIVER if partitions is None else CAPTURE)
+        faults = self.lacking(name, found, DELIVER if partitions is None else CAPTURE)
         brokers: Sequence[int] | None = None
         for topic in found.values():
             if partitions is not None:
@@ -120,6 +120,17 @@ class Topics:
             if topic.replicas < asked.replication_factor:
                 brokers = self.brokers() if brokers is None else brokers
                 faults += judge_replicas(topic, brokers, asked)
+        return faults
+
+    def lacking(self, name: str, found: Mapping[str, Topic], user: User) -> list[Fault]:
+        """The rights that a user lacks on the topics that are there, and on its group, whether that is there or not."""
+        asked, group = self._cluster.settings, f"{name}{user.group}"
+        faults = missing_rights(asked, found.values(), user)
+        futures = self._admin.describe_consumer_groups([group], request_timeout=self._cluster.patience.connect)
+        try:
+            self._result("look for the consumer group", group, futures[group])
+        except Denied:
+            faults.append(group_fault(asked, user, name))
         return faults
 
     def concerns(self, name: str) -> tuple[Concern, ...]:
@@ -151,15 +162,6 @@ class Topics:
             return []
         in_sync = int(self.config(TRANSACTION_LOG)["min.insync.replicas"])
         return judge_transaction_log(topic, in_sync, brokers, self._cluster.settings)
-
-    def may_use_group(self, group: str) -> bool:
-        """Whether our user may describe a consumer group, whether it is there or not."""
-        futures = self._admin.describe_consumer_groups([group], request_timeout=self._cluster.patience.connect)
-        try:
-            self._result("look for the consumer group", group, futures[group])
-        except Denied:
-            return False
-        return True
 
     def restricted(self) -> bool:
         """Whether our user may not do everything here, so that rights matter."""

@@ -18,7 +18,7 @@ from typing import Final
 from connector.errors import LogError
 from connector.finding import Finding, Severity, ok
 from connector.log.contract import Durability
-from connector.log.kafka_access import CAPTURE, DELIVER, group_grant, missing_rights, transactional_grant
+from connector.log.kafka_access import CAPTURE, DELIVER, transactional_grant
 from connector.log.kafka_cluster import Cluster, Denied, Patience
 from connector.log.kafka_commands import Commands
 from connector.log.kafka_rules import Fault, Topic, limits
@@ -42,11 +42,16 @@ def check_kafka(name: str, partitions: int, asked: KafkaSettings) -> list[Findin
         found = topics.find(wanted)
         if reached.severity is Severity.ERROR and not found:
             return [reached]
-        rights = missing_rights(asked, found.values(), CAPTURE)
-        faults = [fault for fault in topics.faults(name, partitions, found) if fault not in rights]
+        faults = topics.faults(name, partitions, found)
+        rights = _rights(topics, name, asked, found)
     except LogError as error:
         return [reached, _failed("LOG-02", error)]
-    there = [_finding("LOG-02", fault, Severity.ERROR) for fault in faults if fault.stops]
+    told = {(one.subject, one.what) for one in rights}
+    there = [
+        _finding("LOG-02", fault, Severity.ERROR)
+        for fault in faults
+        if fault.stops and (fault.topic, fault.what) not in told
+    ]
     there += _absent(topics, name, partitions, [topic for topic in wanted if topic not in found])
     weak = [_finding("LOG-04", fault) for fault in faults if not (fault.stops or fault.durability)]
     if found and not weak:
@@ -58,7 +63,7 @@ def check_kafka(name: str, partitions: int, asked: KafkaSettings) -> list[Findin
         *(_late(topic, asked) for topic in found.values() if min(topic.in_sync) < topic.replicas),
         *weak,
         *_brokers_limits(topics, cluster, brokers, asked),
-        *_rights(topics, name, asked, found, rights),
+        *rights,
     ]
 
 
@@ -139,27 +144,23 @@ def _brokers_limits(topics: Topics, cluster: Cluster, brokers: Sequence[int], as
     return told or [ok("LOG-05", "brokers", "their limits allow for our transactions and records")]
 
 
-def _rights(
-    topics: Topics, name: str, asked: KafkaSettings, found: Mapping[str, Topic], lacking: list[Fault]
-) -> list[Finding]:
-    """Capture's rights; what deliver lacks, too, stands in the way, the rest only where this file is capture's."""
+def _rights(topics: Topics, name: str, asked: KafkaSettings, found: Mapping[str, Topic]) -> list[Finding]:
+    """What capture and deliver may not do as this user, who may be one of the two and not the other."""
     who = Commands(asked).principal
-    needed = {fault.topic for fault in missing_rights(asked, found.values(), DELIVER)}
-    told = [
-        _finding("LOG-06", fault, Severity.ERROR if fault.topic in needed else Severity.WARNING) for fault in lacking
-    ]
+    lacking = {user: topics.lacking(name, found, user) for user in (CAPTURE, DELIVER)}
     if len(found) < 2:
         try:
             topics.try_to_create(name, 1)
         except Denied as error:
-            told.append(Finding("LOG-06", Severity.WARNING, error.subject, error.cause, _lines(error), "kafka"))
+            lacking[CAPTURE].append(Fault(error.subject, f"capture: {error.cause}", _lines(error), stops=True))
         except LogError:
             pass  # it is told of the topics
-    for user in (CAPTURE, DELIVER):
-        if not topics.may_use_group(f"{name}{user.group}"):
-            what = f"{who} may not Describe it, as {user.name} needs"
-            line = (group_grant(asked, user, name),)
-            told.append(Finding("LOG-06", Severity.WARNING, f"group {name}{user.group}", what, line, "kafka"))
+    neither = all(lacking.values())
+    told = [
+        _finding("LOG-06", fault, Severity.ERROR if neither else Severity.NOTE)
+        for faults in lacking.values()
+        for fault in faults
+    ]
     if topics.restricted():
         what = f"only capture's start shows whether {who} may use it: to ask would fence a capture that runs"
         line = (transactional_grant(asked, name),)

@@ -123,7 +123,7 @@ class KafkaBroker:
         """java: options of the virtual machine; the default starts fast and stays small.
 
         quorum: of which it is `node`; a quorum of its own without. more: lines of server.properties, the last of a name
-        wins.
+        wins; {port}, {controller} and {directory} stand for its own.
         """
         self.directory = directory.absolute()
         self.node = node
@@ -236,8 +236,8 @@ class KafkaBroker:
             "controller": self._quorum.ports[self.node - 1],
             "voters": self._quorum.voters,
             "directory": self.directory,
-            "more": self._more,
         }
+        values["more"] = self._more.format(**values)
         properties = self.directory / "server.properties"
         properties.write_text(_PROPERTIES.format(**values), encoding="utf-8")
         (self.directory / "log4j.properties").write_text(_LOG4J.format(**values), encoding="utf-8")
