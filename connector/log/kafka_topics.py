@@ -90,11 +90,9 @@ class Topics:
         deadline = Deadline(self._cluster.patience.connect)
         found = self.find(list(wanted))
         faults = self.faults(name, partitions, found)
-        if stopping := [fault for fault in faults if fault.stops]:
-            raise _refused(stopping)
-        missing = [topic for topic in wanted if topic not in found]
-        if missing:
-            self._create({topic: wanted[topic] for topic in missing})
+        _refuse(faults)
+        missing = {topic: count for topic, count in wanted.items() if topic not in found}
+        foreign = self._create(missing) if missing else set()
         while not all(topic in found and found[topic].ready for topic in wanted):
             if deadline.left() == 0:
                 raise self._cluster.unavailable(
@@ -102,6 +100,9 @@ class Topics:
                 )
             sleep(0.05)
             found = self.find(list(wanted))
+        if foreign:
+            faults = self.faults(name, partitions, found)
+            _refuse(faults)
         return concerns_of(faults)
 
     def faults(self, name: str, partitions: int | None, found: Mapping[str, Topic]) -> list[Fault]:
@@ -175,7 +176,8 @@ class Topics:
         """Ask whether the topics could be made, without making them. LogError when not."""
         self._create({changes_topic(name): partitions, schemas_topic(name): 1}, only_ask=True)
 
-    def _create(self, topics: dict[str, int], *, only_ask: bool = False) -> None:
+    def _create(self, topics: dict[str, int], *, only_ask: bool = False) -> set[str]:
+        """Make topics; those that somebody else has just made, or that were not seen before, are returned."""
         settings = self._cluster.settings
         subject = ", ".join(topics)
         mend = (
@@ -200,11 +202,13 @@ class Topics:
             request_timeout=self._cluster.patience.connect,
             validate_only=only_ask,
         )
+        foreign = set()
         for topic, future in futures.items():
             try:
                 self._result("make the topic", topic, future)
             except _Exists:
-                continue
+                foreign.add(topic)
+        return foreign
 
     def config(self, topic: str) -> dict[str, str]:
         """The topic's settings in force, the brokers' defaults included."""
@@ -306,14 +310,17 @@ def concerns_of(faults: Sequence[Fault]) -> tuple[Concern, ...]:
     return tuple(Concern(fault.topic, fault.what, fault.mend) for fault in faults if not fault.stops)
 
 
-def _refused(faults: Sequence[Fault]) -> LogError:
-    """One error for all faults that stop."""
+def _refuse(all_faults: Sequence[Fault]) -> None:
+    """Raise one error for all faults that stop."""
+    faults = [fault for fault in all_faults if fault.stops]
+    if not faults:
+        return
     mend = "\n".join(line for fault in faults for line in fault.mend)
     if len(faults) == 1:
-        return LogError(_OPEN, faults[0].topic, faults[0].what, mend)
+        raise LogError(_OPEN, faults[0].topic, faults[0].what, mend)
     told = "".join(f"\n{fault.topic}: {fault.what}" for fault in faults)
     subject = ", ".join(dict.fromkeys(fault.topic for fault in faults))
-    return LogError(_OPEN, subject, f"{len(faults)} faults{told}", mend)
+    raise LogError(_OPEN, subject, f"{len(faults)} faults{told}", mend)
 
 
 class _Missing(Exception):
