@@ -103,7 +103,7 @@ class Cluster:
         self._user = user
         self.trouble: str | None = None
         """What a client last said of brokers that do not answer; None after an answer (see `heard_from`)."""
-        self._login_refused = False
+        self.login_refused = False
 
     def misunderstood(self) -> list[SettingFault]:
         """What librdkafka does not take of the operator's settings. Connects to nobody."""
@@ -202,18 +202,18 @@ class Cluster:
                 self.trouble = error.str()
         elif error.code() in _LOGIN:
             self.trouble = error.str()
-            self._login_refused = True
+            self.login_refused = True
 
     def heard_from(self) -> None:
         """A broker answered."""
         self.trouble = None
-        self._login_refused = False
+        self.login_refused = False
 
     def unavailable(self, operation: str, subject: str, cause: str) -> LogUnavailable:
         """The error for a cluster that cannot be reached or answers too late."""
         if self.trouble:
             cause = f"{cause} ({self.trouble})"
-        if self._login_refused:
+        if self.login_refused:
             return LogUnavailable(operation, subject, cause, _MEND_LOGIN)
         return LogUnavailable(
             operation,

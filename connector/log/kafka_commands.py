@@ -71,7 +71,7 @@ class Commands:
             user = self._settings.get("sasl.username")
             return "User:NAME_OF_THE_TOKEN" if user is None else shlex.quote(f"User:{user}")
         if self._protocol == "SSL" and (certificate := self._settings.get("ssl.certificate.location")):
-            subject = f"openssl x509 -in {shlex.quote(str(certificate))} -noout -subject -nameopt RFC2253"
+            subject = f"openssl x509 -in {shlex.quote(str(certificate))} -noout -subject -nameopt RFC2253,-esc_msb"
             return f"\"User:$({subject} | sed 's/^subject= *//')\""
         return "User:ANONYMOUS"
 

@@ -68,6 +68,8 @@ _CHOICES: Final = {
 _ALIASES: Final = {"sasl.mechanisms": "sasl.mechanism", "compression.codec": "compression.type"}
 _OF_A_VALUE: Final = re.compile(r"Invalid value|Expected |outside allowed range|must be set through dedicated")
 _RANGE: Final = re.compile(r"allowed range (-?\d+\.\.-?\d+)")
+_NAMED: Final = re.compile(r"`([a-z.]+)`|\b([a-z]+(?:\.[a-z]+)+)\b")
+"""A setting in librdkafka's text."""
 _UNKNOWN: Final = "No such configuration property"
 
 logger = logging.getLogger(__name__)
@@ -155,13 +157,19 @@ def _alone(name: str, value: Value) -> SettingFault | None:
 def _together(settings: Mapping[str, Value], text: str) -> SettingFault:
     """The fault that librdkafka's text tells of, without any value that was given."""
     text = re.sub(r"^Failed to create \w+: ", "", text)
-    named = sorted((name for name in settings if name in text), key=len, reverse=True)
+    words = {quoted or dotted for quoted, dotted in _NAMED.findall(text)}
+    named = [name for name in settings if any(_is(name, word) for word in words)]
     for value in sorted({str(value) for value in settings.values() if isinstance(value, str)}, key=len, reverse=True):
         text = text.replace(value, "***") if value else text
     if "SASL mechanism" in text:
         name = "sasl.mechanisms" if "sasl.mechanisms" in settings else "sasl.mechanism"
         return SettingFault(name, "librdkafka does not take it", f"write one of {_CHOICES['sasl.mechanism']}")
     return SettingFault(named[0] if named else "", text.strip(), f"compare it with {_page()}")
+
+
+def _is(name: str, word: str) -> bool:
+    """Whether librdkafka means a setting by a word; it knows some by a shorter name than they were given by."""
+    return name == word or name.startswith(f"{word}.") or name.endswith(f".{word}")
 
 
 def _page() -> str:

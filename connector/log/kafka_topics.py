@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
+from concurrent.futures import wait
 from time import sleep, time
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
     OffsetSpec,
 )
 
-from connector.errors import LogError
+from connector.errors import LogError, LogUnavailable
 from connector.log.contract import Concern, Durability
 from connector.log.kafka_access import CAPTURE, DELIVER, User, group_fault, missing_rights
 from connector.log.kafka_cluster import Cluster, Deadline, Denied, error_of
@@ -39,6 +40,8 @@ from connector.log.kafka_rules import (
 )
 
 _OPEN: Final = "open the log"
+_A_MOMENT: Final = 2.0
+"""Seconds for a question that may go without an answer."""
 
 
 def changes_topic(name: str) -> str:
@@ -124,14 +127,19 @@ class Topics:
         return faults
 
     def lacking(self, name: str, found: Mapping[str, Topic], user: User) -> list[Fault]:
-        """The rights that a user lacks on the topics that are there, and on its group, whether that is there or not."""
+        """The rights that a user lacks on the topics that are there, and on its group, whether that is there or not.
+
+        Nothing of ours waits for the group's coordinator, so neither does this question when it is away.
+        """
         asked, group = self._cluster.settings, f"{name}{user.group}"
         faults = missing_rights(asked, found.values(), user)
-        futures = self._admin.describe_consumer_groups([group], request_timeout=self._cluster.patience.connect)
+        futures = self._admin.describe_consumer_groups([group], request_timeout=_A_MOMENT)
         try:
             self._result("look for the consumer group", group, futures[group])
         except Denied:
             faults.append(group_fault(asked, user, name))
+        except LogUnavailable:
+            pass
         return faults
 
     def concerns(self, name: str) -> tuple[Concern, ...]:
@@ -273,9 +281,17 @@ class Topics:
         return offsets
 
     def _result(self, operation: str, subject: str, future: Any) -> Any:
-        """A future's result, bounded; librdkafka bounds the request itself, the second bound is for its queue."""
+        """A future's result, bounded; librdkafka bounds the request itself, the second bound is for its queue.
+
+        A login that the brokers refuse ends the waiting: librdkafka would try it again all the time.
+        """
+        deadline = Deadline(self._cluster.patience.connect + 5)
         try:
-            result = future.result(self._cluster.patience.connect + 5)
+            while not future.done() and deadline.left() and not self._cluster.login_refused:
+                wait([future], 0.2)
+                self._admin.poll(0)
+            # Another broker may still take it.
+            result = future.result(1.0)
         except KafkaException as exception:
             error = error_of(exception)
             match error.code():
@@ -286,7 +302,8 @@ class Topics:
             self._admin.poll(0)
             raise self._cluster.explain(operation, subject, error) from exception
         except FutureTimeout as exception:
-            raise self._cluster.unavailable(operation, subject, "no answer") from exception
+            cause = "the brokers refuse the login" if self._cluster.login_refused else "no answer"
+            raise self._cluster.unavailable(operation, subject, cause) from exception
         self._cluster.heard_from()
         return result
 

@@ -167,31 +167,6 @@ def test_what_is_sound(replicas: int, in_sync: int, unclean: bool, sound: bool) 
     assert f"replication factor {replicas}, min.insync.replicas {in_sync}" in durability.words
 
 
-@pytest.mark.parametrize("key", ["acks", "enable.idempotence", "transactional.id", "isolation.level"])
-def test_guarantees_cannot_be_overridden(key: str) -> None:
-    """A librdkafka setting that a guarantee rests on is refused by name, for reader and writer."""
-    settings = KafkaSettings(brokers="127.0.0.1:9", settings={key: "0"})
-    for make in (lambda: KafkaWriter("log", 1, settings), lambda: KafkaReader("log", settings)):
-        with pytest.raises(LogError, match=rf"log\.kafka\.settings\.{key}"):
-            make()
-
-
-@pytest.mark.parametrize(
-    "bad", [{"sasl.mechanism": "s3cret", "security.protocol": "SASL_PLAINTEXT"}, {"security.protocol": "s3cret"}]
-)
-def test_bad_settings_are_told_without_their_values(bad: dict[str, str | int | float | bool]) -> None:
-    """A setting librdkafka does not take is an error that never shows the value, which may be a secret."""
-    with pytest.raises(LogError, match=r"log\.kafka\.settings") as caught:
-        KafkaReader("log", KafkaSettings(brokers="127.0.0.1:9", settings=bad))
-    assert "s3cret" not in f"{caught.value} {caught.value.mend}"
-
-
-def test_an_unknown_setting_is_named() -> None:
-    """A misspelt librdkafka setting is named."""
-    with pytest.raises(LogError, match=r"log\.kafka\.settings\.lingr\.ms"):
-        KafkaReader("log", KafkaSettings(brokers="127.0.0.1:9", settings={"lingr.ms": 5}))
-
-
 def deleted(kafka_log: Log) -> bool:
     """Delete the first records; False while the broker does not know yet that it may."""
     (future,) = kafka_log.admin.delete_records([TopicPartition(f"{kafka_log.settings.name}.changes", 0, 5)]).values()

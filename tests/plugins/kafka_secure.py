@@ -96,7 +96,9 @@ class SecureKafka:
 
     def issue(self, name: str, *identities: str) -> Certificate:
         """A certificate of the authority's, with its key as Java reads it, too."""
-        made = self._authority.issue_cert(*identities, common_name=name)
+        made = self._authority.issue_cert(
+            *identities, common_name=name, organization_name="emc-cdc", organization_unit_name="tests"
+        )
         files = Certificate(self._directory / f"{name}.pem", self._directory / f"{name}.key")
         files.certificate.write_bytes(b"".join(one.bytes() for one in made.cert_chain_pems))
         key = load_pem_private_key(made.private_key_pem.bytes(), None)

@@ -44,7 +44,8 @@ class KafkaTools:
         ran = subprocess.run(
             ["/bin/sh", "-e", "-c", "\n".join(lines)],
             cwd=self.directory,
-            env=os.environ | {"PATH": f"{self.directory / 'bin'}:{os.environ['PATH']}"},
+            # Java reads its arguments as the locale says.
+            env=os.environ | {"PATH": f"{self.directory / 'bin'}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8"},
             capture_output=True,
             text=True,
             check=False,
