@@ -2,9 +2,9 @@
 
 | check | asks |
 |---|---|
-| LOG-04 | Kafka: the topics' settings keep what deliver may still need, and take what capture may write |
-| LOG-05 | Kafka: the brokers' limits allow for our transactions and records; their transaction log is as safe as ours |
-| LOG-06 | Kafka: the user has the rights that capture and deliver need |
+| LOG-05 | Kafka: the topics' settings keep what deliver may still need, and take what capture may write |
+| LOG-06 | Kafka: the brokers' limits allow for our transactions and records; their transaction log is as safe as ours |
+| LOG-07 | Kafka: the user has the rights that capture and deliver need |
 
 Contract: no topic is made, and nobody is fenced. All faults are told at once, each with Kafka's own command line that
 mends it, with the brokers and topics of the settings in it.
@@ -29,7 +29,7 @@ _PATIENCE: Final = Patience(connect=5.0)
 
 
 def check_kafka(name: str, partitions: int, asked: KafkaSettings) -> list[Finding]:
-    """LOG-01 to LOG-06 of a log in Kafka."""
+    """LOG-01 to LOG-07 of a log in Kafka."""
     try:
         cluster = Cluster(asked, _PATIENCE, name, CAPTURE)
         topics = Topics(cluster)
@@ -53,9 +53,9 @@ def check_kafka(name: str, partitions: int, asked: KafkaSettings) -> list[Findin
         if fault.stops and (fault.topic, fault.what) not in told
     ]
     there += _absent(topics, name, partitions, [topic for topic in wanted if topic not in found])
-    weak = [_finding("LOG-04", fault) for fault in faults if not (fault.stops or fault.durability)]
+    weak = [_finding("LOG-05", fault) for fault in faults if not (fault.stops or fault.durability)]
     if found and not weak:
-        weak = [ok("LOG-04", ", ".join(found), "their settings keep and take what they must")]
+        weak = [ok("LOG-05", ", ".join(found), "their settings keep and take what they must")]
     return [
         reached,
         *(there or [ok("LOG-02", "log", f"{partitions} partitions")]),
@@ -139,9 +139,9 @@ def _brokers_limits(topics: Topics, cluster: Cluster, brokers: Sequence[int], as
         lines = tuple(Commands(asked).describe_broker(broker) for broker in brokers)
         wanted = " and ".join(f"{limit.setting} at least {limit.least}" for limit in limits(cluster.transaction_ms))
         what = f"{error.cause}; {wanted} are needed"
-        return [Finding("LOG-05", Severity.UNKNOWN, "brokers", what, lines, "kafka")]
-    told = [_finding("LOG-05", fault, Severity.ERROR if fault.stops else Severity.WARNING) for fault in faults]
-    return told or [ok("LOG-05", "brokers", "their limits allow for our transactions and records")]
+        return [Finding("LOG-06", Severity.UNKNOWN, "brokers", what, lines, "kafka")]
+    told = [_finding("LOG-06", fault, Severity.ERROR if fault.stops else Severity.WARNING) for fault in faults]
+    return told or [ok("LOG-06", "brokers", "their limits allow for our transactions and records")]
 
 
 def _rights(topics: Topics, name: str, asked: KafkaSettings, found: Mapping[str, Topic]) -> list[Finding]:
@@ -157,15 +157,15 @@ def _rights(topics: Topics, name: str, asked: KafkaSettings, found: Mapping[str,
             pass  # it is told of the topics
     neither = all(lacking.values())
     told = [
-        _finding("LOG-06", fault, Severity.ERROR if neither else Severity.NOTE)
+        _finding("LOG-07", fault, Severity.ERROR if neither else Severity.NOTE)
         for faults in lacking.values()
         for fault in faults
     ]
     if topics.restricted():
         what = f"only capture's start shows whether {who} may use it: to ask would fence a capture that runs"
         line = (transactional_grant(asked, name),)
-        told.append(Finding("LOG-06", Severity.UNKNOWN, f"transactional id {name}.capture", what, line, "kafka"))
-    return told or [ok("LOG-06", "rights", f"{who} may do all that capture and deliver need")]
+        told.append(Finding("LOG-07", Severity.UNKNOWN, f"transactional id {name}.capture", what, line, "kafka"))
+    return told or [ok("LOG-07", "rights", f"{who} may do all that capture and deliver need")]
 
 
 def _finding(check: str, fault: Fault, severity: Severity = Severity.WARNING) -> Finding:
@@ -175,7 +175,7 @@ def _finding(check: str, fault: Fault, severity: Severity = Severity.WARNING) ->
 
 def _failed(check: str, error: LogError) -> Finding:
     if isinstance(error, Denied):
-        return Finding("LOG-06", Severity.ERROR, error.subject, error.cause, _lines(error), "kafka")
+        return Finding("LOG-07", Severity.ERROR, error.subject, error.cause, _lines(error), "kafka")
     return Finding(check, Severity.ERROR, error.subject, error.cause, _lines(error), "operator")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import AdminClient, NewPartitions
 from delivery_story import DOSSIER, SERVICE, LoggedStory, create, dossier, service, settings_in, update
 from plugins.kafka import KafkaBroker
 
@@ -181,12 +182,16 @@ def test_steps_that_were_compacted_unread_are_told(connector: Settings, log: Log
     told.close()
 
 
+def in_kafka(directory: Path, kafka: KafkaBroker, name: str) -> Settings:
+    """Settings of a connector whose log is in Kafka."""
+    settings = settings_in(directory, "http://127.0.0.1:9/T").model_dump()
+    brokers = {"brokers": kafka.bootstrap, "replication_factor": 1, "min_insync_replicas": 1}
+    return Settings.model_validate(settings | {"name": name, "log": {"kafka": brokers, "partitions": 2}})
+
+
 def test_a_log_in_kafka_is_read_on(tmp_path: Path, kafka: KafkaBroker) -> None:
     """Its offsets have gaps where transactions were committed; nothing is left out, read twice or mistaken."""
-    settings = settings_in(tmp_path, "http://127.0.0.1:9/T").model_dump()
-    brokers = {"brokers": kafka.bootstrap, "replication_factor": 1, "min_insync_replicas": 1}
-    settings |= {"name": "intake-test", "log": {"kafka": brokers, "partitions": 2}}
-    connector = Settings.model_validate(settings)
+    connector = in_kafka(tmp_path, kafka, "intake-test")
     log = LoggedStory(connector)
     fill(log)
     reading = Reading(connector, START)
@@ -203,4 +208,21 @@ def test_a_log_in_kafka_is_read_on(tmp_path: Path, kafka: KafkaBroker) -> None:
     refused = Reading(connector, foreign)
     assert isinstance(refused.next(), Failed)
     refused.close()
+    log.close()
+
+
+def test_partitions_added_while_a_log_is_read_end_the_reading(tmp_path: Path, kafka: KafkaBroker) -> None:
+    """What is in them would never be read: the reading ends for good, and the way out is told."""
+    connector = in_kafka(tmp_path, kafka, "intake-added")
+    log = LoggedStory(connector)
+    fill(log)
+    reading = Reading(connector, START)
+    reading.offsets(12)
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap, "log_level": 0})
+    admin.create_partitions([NewPartitions("intake-added.changes", 3)])["intake-added.changes"].result(20)
+    ended = reading.next()
+    assert isinstance(ended, Failed)
+    assert "had 2 partitions and has 3 now" in ended.error.cause
+    assert "another name:" in ended.error.mend
+    reading.close()
     log.close()

@@ -16,11 +16,9 @@ from plugins.kafka_secure import PASSWORD, SecureKafka
 from plugins.kafka_tools import KafkaTools
 
 from connector.errors import LogError, LogUnavailable, retryable
-from connector.finding import Severity
 from connector.log.contract import Entry
 from connector.log.kafka import KafkaReader, KafkaWriter
 from connector.log.kafka_cluster import Patience
-from connector.preflight.kafka import check_kafka
 from connector.settings import KafkaSettings
 
 HASTY = Patience(connect=3, append=3)
@@ -161,31 +159,6 @@ def test_a_right_that_is_missing_is_named_with_the_line_that_grants_it(
     opened.append(writer)
     writer.open()
     writer.register('"string"')
-
-
-def test_check_names_the_rights_that_are_missing(secure_kafka: SecureKafka, name: str) -> None:
-    """Without any: every line at once; with capture's: in order, but for what cannot be asked."""
-    asked = by_password(secure_kafka)
-    (denied,) = [one for one in check_kafka(name, 2, asked) if one.check == "LOG-06"]
-    assert denied.severity is Severity.ERROR
-    assert [line.split(" ")[-2:] for line in denied.mend] == [
-        ["--topic", f"{name}.changes"],
-        ["--topic", f"{name}.schemas"],
-        ["--group", f"{name}.capture"],
-        ["--transactional-id", f"{name}.capture"],
-    ]
-    grant(secure_kafka, "User:capture", name, CAPTURE)
-    found = check_kafka(name, 2, asked)
-    assert [(one.check, one.severity) for one in found if one.severity not in (Severity.OK, Severity.WARNING)] == [
-        ("LOG-02", Severity.NOTE),  # there are no topics yet
-        ("LOG-05", Severity.UNKNOWN),  # who may not see the brokers' settings is told what to look for
-        ("LOG-06", Severity.NOTE),  # deliver may be another user
-        ("LOG-06", Severity.UNKNOWN),
-    ]
-    (limits,) = [one for one in found if one.check == "LOG-05"]
-    assert "transaction.max.timeout.ms at least 60000" in limits.what
-    assert "--describe --all --entity-type brokers" in limits.mend[0]
-    assert not secure_kafka.admin.list_topics(timeout=20).topics.get(f"{name}.changes"), "check makes no topic"
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])

@@ -71,7 +71,7 @@ def test_the_cluster_goes_on_without_one_and_is_whole_for_the_next_test(kafka_cl
     client.create_topics([NewTopic("led", 1, 3)])["led"].result(20)
     first = kafka_cluster.leader("led", 0)
     first.kill()
-    kafka_cluster.leader("led", 0, other_than=first).pause()
+    assert kafka_cluster.leader("led", 0, other_than=first).running
     kafka_cluster.heal()
     whole = client.list_topics("led", timeout=20)
     assert sorted(whole.topics["led"].partitions[0].isrs) == sorted(whole.brokers) == [1, 2, 3]
