@@ -21,10 +21,11 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
     OffsetSpec,
 )
 
-from connector.errors import LogError, LogUnavailable
+from connector.errors import LogError
 from connector.log.contract import Concern, Durability
 from connector.log.kafka_access import CAPTURE, DELIVER, User, group_fault, missing_rights
-from connector.log.kafka_cluster import Cluster, Deadline, Denied, error_of
+from connector.log.kafka_cluster import Cluster, Deadline, error_of
+from connector.log.kafka_group import may_use_group
 from connector.log.kafka_rules import (
     NEW_LOG,
     SOUND_IN_SYNC,
@@ -40,8 +41,6 @@ from connector.log.kafka_rules import (
 )
 
 _OPEN: Final = "open the log"
-_A_MOMENT: Final = 2.0
-"""Seconds for a question that may go without an answer."""
 
 
 def changes_topic(name: str) -> str:
@@ -127,19 +126,11 @@ class Topics:
         return faults
 
     def lacking(self, name: str, found: Mapping[str, Topic], user: User) -> list[Fault]:
-        """The rights that a user lacks on the topics that are there, and on its group, whether that is there or not.
-
-        Nothing of ours waits for the group's coordinator, so neither does this question when it is away.
-        """
-        asked, group = self._cluster.settings, f"{name}{user.group}"
+        """The rights that a user lacks on the topics that are there, and on its group, whether that is there or not."""
+        asked = self._cluster.settings
         faults = missing_rights(asked, found.values(), user)
-        futures = self._admin.describe_consumer_groups([group], request_timeout=_A_MOMENT)
-        try:
-            self._result("look for the consumer group", group, futures[group])
-        except Denied:
+        if not may_use_group(self._cluster, f"{name}{user.group}", changes_topic(name)):
             faults.append(group_fault(asked, user, name))
-        except LogUnavailable:
-            pass
         return faults
 
     def concerns(self, name: str) -> tuple[Concern, ...]:
