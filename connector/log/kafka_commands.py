@@ -55,6 +55,10 @@ class Commands:
         """Show the partitions whose replicas are not all in sync."""
         return f"kafka-topics.sh {self._where} --describe --under-replicated-partitions --topic {topic}"
 
+    def describe_topic(self, topic: str) -> str:
+        """Show a topic's settings in force."""
+        return f"kafka-configs.sh {self._where} --describe --all --entity-type topics --entity-name {topic}"
+
     def describe_broker(self, broker: int) -> str:
         """Show a broker's settings."""
         return f"kafka-configs.sh {self._where} --describe --all --entity-type brokers --entity-name {broker}"

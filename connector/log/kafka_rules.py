@@ -38,6 +38,11 @@ class Topic:
         return len(self.assignment)
 
     @property
+    def shows_settings(self) -> bool:
+        """Whether we may ask for its settings."""
+        return self.operations is None or "DESCRIBE_CONFIGS" in self.operations
+
+    @property
     def replicas(self) -> int:
         """Of the partition that has the fewest."""
         return min(len(replicas) for replicas in self.assignment)

@@ -118,7 +118,7 @@ class Topics:
         for topic in found.values():
             if partitions is not None:
                 faults += judge_partitions(topic, partitions if topic.name == changes_topic(name) else 1)
-            if topic.operations is None or "DESCRIBE_CONFIGS" in topic.operations:
+            if topic.shows_settings:
                 faults += judge_settings(topic, self.config(topic.name), asked)
             if topic.replicas < asked.replication_factor:
                 brokers = self.brokers() if brokers is None else brokers

@@ -54,7 +54,13 @@ def check_kafka(name: str, partitions: int, asked: KafkaSettings) -> list[Findin
     ]
     there += _absent(topics, name, partitions, [topic for topic in wanted if topic not in found])
     weak = [_finding("LOG-05", fault) for fault in faults if not (fault.stops or fault.durability)]
-    if found and not weak:
+    unseen = [topic.name for topic in found.values() if not topic.shows_settings]
+    if unseen:
+        lines = tuple(Commands(asked).describe_topic(topic) for topic in unseen)
+        weak.append(
+            Finding("LOG-05", Severity.UNKNOWN, ", ".join(unseen), "their settings are not shown", lines, "kafka")
+        )
+    elif found and not weak:
         weak = [ok("LOG-05", ", ".join(found), "their settings keep and take what they must")]
     return [
         reached,

@@ -97,12 +97,31 @@ def test_brokers_that_allow_for_too_little(tmp_path: Path, name: str) -> None:
         assert "transaction.max.timeout.ms=60000" in caught.value.mend
 
 
+def by_password(kafka: SecureKafka) -> KafkaSettings:
+    """As the user capture."""
+    return alone(kafka.login, **{
+        "security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN", "sasl.username": "capture",
+        "sasl.password": PASSWORD, "ssl.ca.location": str(kafka.authority),
+    })  # fmt: skip
+
+
+def test_settings_that_are_not_shown_are_not_called_right(secure_kafka: SecureKafka, name: str) -> None:
+    """Without DescribeConfigs on a topic: what it is set to is unknown, and the command shows it."""
+    for topic in (f"{name}.changes", f"{name}.schemas"):
+        create(secure_kafka.broker.bootstrap, topic, 1, **{"cleanup.policy": "compact"})
+        secure_kafka.grant("User:capture", "topic", topic, "describe", "read", "write")
+    found = check_kafka(name, 1, by_password(secure_kafka))
+    (settings,) = of(found, "LOG-05")
+    assert settings.severity is Severity.UNKNOWN
+    assert settings.mend[1].endswith(f"--describe --all --entity-type topics --entity-name {name}.schemas")
+    assert of(found, "LOG-03")[0].severity is Severity.UNKNOWN
+    lacking = [one.what for one in of(found, "LOG-07") if one.subject == f"{name}.changes"]
+    assert lacking == [f"{user}'s user (User:capture) may not DescribeConfigs" for user in ("capture", "deliver")]
+
+
 def test_the_rights_that_are_missing_are_named(secure_kafka: SecureKafka, name: str) -> None:
     """Without any: every line at once; with capture's: in order, but for what cannot be asked. No topic is made."""
-    asked = alone(secure_kafka.login, **{
-        "security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN", "sasl.username": "capture",
-        "sasl.password": PASSWORD, "ssl.ca.location": str(secure_kafka.authority),
-    })  # fmt: skip
+    asked = by_password(secure_kafka)
     (denied,) = of(check_kafka(name, 2, asked), "LOG-07")
     assert (denied.severity, denied.who) == (Severity.ERROR, "kafka")
     assert [line.split(" ")[-2:] for line in denied.mend] == [
