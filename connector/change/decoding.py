@@ -1,7 +1,8 @@
 """Bytes of the log → Change.
 
-Contract: a value in the Confluent wire format (magic 0, schema id, Avro) becomes a `Change`; anything else raises
-`LogError` naming what is wrong with it, never another exception. Schemas are asked for once per id.
+Contract: a value in the Confluent wire format (magic 0, schema id, Avro) becomes a `Change`, and so does one in JSON
+(`json_encoding`), which begins with `{`; anything else raises `LogError` naming what is wrong with it, never another
+exception. One log may hold both, in any order. Schemas are asked for once per id.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import fastavro
 
 from connector.change.encoding import SPECIAL_DECIMALS
 from connector.change.envelope import MESSAGE_KEY, TRUNCATE_KEY
+from connector.change.json_decoding import FIRST_BYTE, JsonReader, parse_envelope
 from connector.change.pgtext import single
 from connector.change.position import Position
 from connector.change.record import Change, Op, Row, Value
@@ -39,11 +41,14 @@ class ChangeDecoder:
     def __init__(self, schema_of: Callable[[int], str]) -> None:
         self._schema_of = schema_of
         self._readers: dict[int, _Reader] = {}
+        self._json_readers: dict[int, JsonReader] = {}
 
     def decode(self, key: bytes, value: bytes) -> Change:
         """One record. Raises LogError when key or value are not what this log holds."""
+        if value and value[0] == FIRST_BYTE:
+            return self._decode_json(value)
         if len(value) < HEADER or value[0] != MAGIC:
-            raise _foreign("the value does not begin with the Confluent magic byte")
+            raise _foreign("the value begins neither with the Confluent magic byte nor as JSON")
         schema_id = int.from_bytes(value[1:HEADER], "big")
         reader = self._readers.get(schema_id) or self._load(schema_id)
         try:
@@ -73,6 +78,19 @@ class ChangeDecoder:
         # fastavro raises whatever its parsing stumbles on; a foreign record may hold anything.
         except Exception as error:
             raise _foreign(f"the record does not match schema {schema_id} ({type(error).__name__})") from error
+
+    def _decode_json(self, value: bytes) -> Change:
+        try:
+            envelope, schema_id = parse_envelope(value)
+            reader = self._json_readers.get(schema_id)
+            if reader is None:
+                reader = self._json_readers[schema_id] = JsonReader(self._schema_of(schema_id))
+            return reader.change(envelope)
+        except LogError:
+            raise
+        # As above; a foreign record may nest as deep as it likes, too.
+        except Exception as error:
+            raise _foreign(f"the JSON record is not as its schema says ({type(error).__name__})") from error
 
     def _load(self, schema_id: int) -> _Reader:
         text = self._schema_of(schema_id)

@@ -1,8 +1,9 @@
 """A logged record as Debezium writes it in JSON (Connect's JsonConverter without schemas).
 
 Contract: pure; the Avro bytes of a record (`encoding`, the transcoder) and its schema's text in, plain JSON values out:
-bytes and decimals as base64, columns under their own names, floats that are no numbers as text. Fields stand in the
-order of the schema. Raises LogError for bytes that the schema does not describe.
+bytes and decimals as base64, columns under their own names, floats that are no numbers as text. Text in the place of
+base64 (NaN of a decimal, a bit string) stands between apostrophes (`quoted`). Fields stand in the order of the
+schema. Raises LogError for bytes that the schema does not describe.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import fastavro
 
 from connector.change.decoding import HEADER
 from connector.change.pgtext import single
+from connector.change.quoted import is_base64, quoted
 from connector.errors import LogError
 
 Form = Callable[[Any], Any]
@@ -67,9 +69,9 @@ def _form(schema: Any, named: dict[str, Form], namespace: str = "") -> Form:
         case "bytes":
             return lambda value: b64encode(value).decode()
         case "float":
-            return lambda value: _number(single(value))
+            return lambda value: number(single(value))
         case "double":
-            return _number
+            return number
         case "array":
             item = _form(schema["items"], named, namespace)
             return lambda value: [item(each) for each in value]
@@ -101,10 +103,13 @@ def _union(branches: list[tuple[Any, Form]]) -> Form:
     [(schema, form), *rest] = branches
     if not rest or schema == "string":
         return lambda value: None if value is None else form(value)
+    if is_base64(schema):
+        return lambda value: None if value is None else quoted(value) if isinstance(value, str) else form(value)
     return lambda value: value if value is None or isinstance(value, str) else form(value)
 
 
-def _number(value: float) -> Any:
+def number(value: float) -> Any:
+    """A floating point number, or the text of what is none."""
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
