@@ -161,6 +161,9 @@ class EmbeddedSettings(Section):
 class LogSettings(Section):
     """Exactly one of `kafka` and `embedded`; embedded when neither is there."""
 
+    format: Literal["avro", "json"] = Field(
+        default="avro", description="how records are written; both are read, whatever this says"
+    )
     kafka: KafkaSettings | None = None
     embedded: EmbeddedSettings | None = None
     partitions: int = Field(default=4, ge=1, le=1000)
@@ -170,6 +173,8 @@ class LogSettings(Section):
     def _one_backend(self) -> LogSettings:
         if self.kafka is not None and self.embedded is not None:
             raise ValueError("choose one of 'kafka' and 'embedded'")
+        if self.format == "json" and self.kafka is not None and self.kafka.registry is not None:
+            raise ValueError("a registry is for 'format: avro'; records in JSON need none, so take 'registry' away")
         return self
 
 

@@ -23,6 +23,7 @@ import typer
 from connector import configuration as configurations
 from connector.change.decoding import HEADER, ChangeDecoder
 from connector.change.envelope import dossier_key
+from connector.change.json_decoding import FIRST_BYTE
 from connector.change.json_form import JsonForm
 from connector.change.partitioner import partition_of
 from connector.change.position import lsn_text
@@ -260,6 +261,9 @@ class _Lines:
         return _printable(" ".join(parts))
 
     def _form(self, value: bytes) -> dict[str, Any]:
+        if value[0] == FIRST_BYTE:
+            found: dict[str, Any] = json.loads(value)
+            return found
         number = int.from_bytes(value[1:HEADER], "big")
         if number not in self._forms:
             self._forms[number] = JsonForm(self._reader.schema(number))

@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol
 
 
 class Entry(NamedTuple):
-    """A record to be appended. `value` is in the Confluent wire format (magic 0, schema id, Avro)."""
+    """A record to be appended. `value` is in the Confluent wire format (magic 0, schema id, Avro), or JSON (`{`…)."""
 
     partition: int
     key: bytes

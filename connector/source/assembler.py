@@ -7,6 +7,7 @@ tail) is not made again. Pure but for what it is given: the keyed index, `regist
 
 This is the hot path: one row is one pass of generated code and one join, without objects. The readable equal is
 `decode.messages.parse` with `change.encoding.Encoder`; test_transcoder.py (rows) and test_changes.py hold them to it.
+What is otherwise in a log of JSON records is in `recordform`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import json
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Final
 
 from connector.change.encoding import Context, Encoder
@@ -33,7 +33,6 @@ from connector.log.contract import Entry
 from connector.source.basetypes import BaseTypes
 from connector.source.catalog import CatalogTable
 from connector.source.decode.accelerator import native
-from connector.source.decode.converters import text_bytes, zigzag
 from connector.source.decode.messages import (
     PG_EPOCH_US,
     UNCHANGED,
@@ -45,13 +44,13 @@ from connector.source.decode.messages import (
     read_tuple,
     violation,
 )
-from connector.source.decode.records import record
 from connector.source.decode.transcoder import PADDING
 from connector.source.fitting import fit, renamed
 from connector.source.index import NO_DOSSIER, IndexChanges, KeyedIndex, Texts
 from connector.source.meanwhile import UNREAD, Meanwhile
 from connector.source.proof import Proof
 from connector.source.protocol import PAYLOAD, payload_lsn
+from connector.source.recordform import AVRO, Rare, RecordForm
 from connector.source.relation import CapturedRelation
 
 OWN_PREFIX = "emc-cdc."
@@ -71,14 +70,6 @@ _OLD: Final = 0x4F
 _BEGIN = struct.Struct(">QqI")
 _COMMIT = struct.Struct(">BQQq")
 
-# From `sub` to the time of capture.
-_CREATE = b"\0\2c\2"
-_UPDATE = b"\0\2u\2"
-_DELETE = b"\0\2d\2"
-_ARRIVAL = b"\2\2c\2"
-
-_ZERO = b"\0"
-_zigzag_of_now = lru_cache(16)(zigzag)  # transactions of the same millisecond come one after the other
 _new = tuple.__new__  # half the cost of calling a NamedTuple
 
 
@@ -108,7 +99,7 @@ class Assembler:
     ancestors: pg_class.oid of a relation that is not in the catalog → full names of the tables that it is a part of;
     known_at: LSN at which the catalog was read; fits: told of a table whose relation fits although it is newer;
     begins_at: LSN before which every transaction was streamed earlier, or is in the snapshot;
-    types: what the types of the database come down to.
+    types: what the types of the database come down to; form: how records are written.
     """
 
     def __init__(
@@ -127,11 +118,11 @@ class Assembler:
         fits: Callable[[CatalogTable], None],
         begins_at: int,
         types: BaseTypes,
+        form: RecordForm = AVRO,
     ) -> None:
         self.name = name
         self.database = database
         self.epoch = epoch
-        self._epoch_bytes = zigzag(epoch)
         self._catalog = catalog
         self.everywhere = range(partitions)
         self._tails = dict(tails)
@@ -146,10 +137,18 @@ class Assembler:
         """What streamed transactions change, remembered while a snapshot is read."""
         self._touched: set[bytes] | None = None
         self._types = types
+        self.form = form
+        self._create, self._update_op, self._delete_op, self._arrival = (
+            form.create,
+            form.update,
+            form.delete,
+            form.arrival,
+        )
+        self._second, self._no_second, self._join = form.second, form.no_second, form.join
         self.now_ms = now_ms
         self._partition_of = partitioner(partitions, murmur2 if native is None else native.murmur2)
         self._tables: dict[bytes, CapturedRelation | None] = {}
-        self._messages: Encoder | None = None
+        self._messages: tuple[Encoder, Rare] | None = None
         # The batch
         self._entries: list[Entry] = []
         self._last: dict[int, int] = {}
@@ -174,6 +173,11 @@ class Assembler:
         self._opened = False
         self._context = b""
         self._identity = b""
+
+    @property
+    def compiled(self) -> bool:
+        """Whether rows are read by code in C."""
+        return native is not None and self.form.rows.compiled
 
     # -- the stream --------------------------------------------------------------------------------------------------
 
@@ -266,9 +270,10 @@ class Assembler:
         if not self.in_transaction or commit_lsn != self.commit_lsn:
             raise violation("a commit does not belong to the transaction that is open")
         entries = self._entries
+        unmarked, last = self.form.unmarked, self.form.last
         for at in self._last.values():
             partition, key, value = entries[at]
-            entries[at] = _new(Entry, (partition, key, value[:-1] + b"\1"))
+            entries[at] = _new(Entry, (partition, key, value[:unmarked] + last))
         self._last.clear()
         self._index.committed()
         self.in_transaction = False
@@ -298,7 +303,7 @@ class Assembler:
         record_key = table.key_prefix + key + b"]"
         if table.is_child:
             self._index.put_child(record_key, link if link is not None else NO_DOSSIER, True)
-        self._emit(table, data, link, record_key, None, row, _CREATE)
+        self._emit(table, data, link, record_key, None, row, self._create)
 
     def _update(self, data: bytes) -> None:
         if len(data) < _SHORTEST:
@@ -355,7 +360,7 @@ class Assembler:
                 self._arrive(table, data, row, key, link)
                 return
         before = old_row if marker == _OLD else None
-        self._emit(table, data, link, record_key, before, row, _UPDATE)
+        self._emit(table, data, link, record_key, before, row, self._update_op)
 
     def _delete(self, data: bytes) -> None:
         if len(data) < _SHORTEST:
@@ -379,7 +384,7 @@ class Assembler:
         record_key = table.key_prefix + key + b"]"
         if table.is_child:
             self._index.put_child(record_key, link if link is not None else NO_DOSSIER, False)
-        self._emit(table, data, link, record_key, None, row, _ARRIVAL, 1)
+        self._emit(table, data, link, record_key, None, row, self._arrival, 1)
 
     def _remove(self, table: CapturedRelation, data: bytes, row: bytes, key: bytes, link: bytes | None) -> None:
         record_key = table.key_prefix + key + b"]"
@@ -390,7 +395,7 @@ class Assembler:
             self._index.forget_child(record_key)
         if table.toastable:
             self._index.forget_texts(record_key)
-        self._emit(table, data, link, record_key, row, None, _DELETE)
+        self._emit(table, data, link, record_key, row, None, self._delete_op)
 
     def targets(self, table: CapturedRelation, record_key: bytes, link: bytes | None) -> Sequence[int]:
         """The partitions of a record: its dossier's, or every one when it belongs to no known dossier."""
@@ -419,29 +424,32 @@ class Assembler:
             self.meanwhile.overlays.pop(record_key, None)
         table.order = order = table.order + 1
         ordinal = self._ordinal
+        key = record_key
+        if table.entry_key is not None:
+            key = table.entry_key(record_key)
+            op %= record_key
+        join, context, identity = self._join, table.context, self._identity
         if after is None:
             assert before is not None
-            value = record(table.delete_head, before, _ZERO, table.context, data, ordinal, op, self._identity, order)
+            value = join(table.delete_head, before, self._no_second, context, data, ordinal, op, identity, order)
         elif before is None:
-            value = record(table.create_head, after, b"", table.context, data, ordinal, op, self._identity, order)
+            value = join(table.create_head, after, b"", context, data, ordinal, op, identity, order)
         else:
-            value = record(
-                table.update_head, before, b"\2" + after, table.context, data, ordinal, op, self._identity, order
-            )
+            value = join(table.update_head, before, self._second + after, context, data, ordinal, op, identity, order)
         entries = self._entries
         if link is not None and not self._replaying:
             # Nearly every record: one partition, nothing to compare it with.
             partition = self._partition_of(link)
             self._last[partition] = len(entries)
-            entries.append(_new(Entry, (partition, record_key, value)))
-            self.size += len(value) + len(record_key)
+            entries.append(_new(Entry, (partition, key, value)))
+            self.size += len(value) + len(key)
         else:
             for partition in self.targets(table, record_key, link):
                 if self._replaying and self._has(partition, sub):
                     continue
                 self._last[partition] = len(entries)
-                entries.append(_new(Entry, (partition, record_key, value)))
-                self.size += len(value) + len(record_key)
+                entries.append(_new(Entry, (partition, key, value)))
+                self.size += len(value) + len(key)
         self._changes += 1
 
     def _has(self, partition: int, sub: int) -> bool:
@@ -452,19 +460,8 @@ class Assembler:
         """The table's first record in this transaction: the bytes that all of them share."""
         if not self._opened:
             self._opened = True
-            self._context = b"".join(
-                (
-                    b"\x0afalse",
-                    _zigzag_of_now(self._commit_time_us // 1000),
-                    zigzag(self._commit_time_us),
-                    b"\2",
-                    zigzag(self._xid),
-                    self._epoch_bytes,
-                    zigzag(self.commit_lsn),
-                )
-            )
-            transaction = b"%d:%d" % (self._xid, self.commit_lsn)
-            self._identity = b"".join((_zigzag_of_now(self.now_ms()), b"\2", text_bytes(transaction)))
+            self._context = self.form.context(self._commit_time_us, self._xid, self.epoch, self.commit_lsn)
+            self._identity = self.form.identity(self.now_ms(), self._xid, self.commit_lsn)
         table.serial = self._serial
         table.order = 0
         table.context = table.source + self._context
@@ -557,7 +554,7 @@ class Assembler:
             is_partition = True
         relation, shape = fit(self._with_base_types(relation), catalog, younger)
         self._tables[oid] = CapturedRelation(
-            self.name, self.database, catalog.selection, shape, relation.columns, self.register, is_partition
+            self.name, self.database, catalog.selection, shape, relation.columns, self.register, is_partition, self.form
         )
         if not younger:
             self._fits(catalog)
@@ -587,7 +584,8 @@ class Assembler:
                 position = Position(self.epoch, self.commit_lsn, self._ordinal, sub)
                 lsn = payload_lsn(data)
                 value = table.encoder.row(self._slow_context(), Op.TRUNCATE, None, None, position, lsn, 1, False)
-                self._broadcast(truncate_key(table.name, position), value, sub)
+                key, value = table.rare(truncate_key(table.name, position), value)
+                self._broadcast(key, value, sub)
 
     def _message(self, data: bytes) -> None:
         message = parse(data[PAYLOAD : -len(PADDING)])
@@ -598,10 +596,10 @@ class Assembler:
         if not message.prefix.startswith(OWN_PREFIX):
             return
         position = Position(self.epoch, self.commit_lsn, self._ordinal)
-        value = self.message_encoder().message(
-            self._slow_context(), message.prefix, message.content, position, payload_lsn(data), False
+        key, value = self.message_entry(
+            self._slow_context(), message.prefix, message.content, position, payload_lsn(data)
         )
-        self._broadcast(message_key(message.prefix, position), value, 0)
+        self._broadcast(key, value, 0)
 
     def _broadcast(self, key: bytes, value: bytes, sub: int) -> None:
         for partition in self.everywhere:
@@ -620,9 +618,10 @@ class Assembler:
 
     def add_read(self, table: CapturedRelation, record_key: bytes, link: bytes | None, value: bytes) -> None:
         """A row that was read from its table."""
+        key = record_key if table.entry_key is None else table.entry_key(record_key)
         for partition in self.targets(table, record_key, link):
-            self._entries.append(_new(Entry, (partition, record_key, value)))
-            self.size += len(value) + len(record_key)
+            self._entries.append(_new(Entry, (partition, key, value)))
+            self.size += len(value) + len(key)
         self._changes += 1
 
     def note(self, meta: Mapping[str, str]) -> None:
@@ -651,11 +650,17 @@ class Assembler:
             self.now_ms(),
         )
 
-    def message_encoder(self) -> Encoder:
+    def message_entry(
+        self, context: Context, prefix: str, content: bytes, position: Position, lsn: int
+    ) -> tuple[bytes, bytes]:
+        """Key and value of a marker or message that is not marked as its transaction's last."""
         if self._messages is None:
             schema = message_schema(self.name)
-            self._messages = Encoder(self.register(schema), schema)
-        return self._messages
+            schema_id = self.register(schema)
+            self._messages = Encoder(schema_id, schema), self.form.rare(schema_id, schema, self.name)
+        encoder, rare = self._messages
+        value = encoder.message(context, prefix, content, position, lsn, last=False)
+        return rare(message_key(prefix, position), value)
 
 
 class _NotReadYet(Exception):

@@ -33,7 +33,6 @@ from connector.source.attachment import (
     selection_text,
 )
 from connector.source.basetypes import type_options
-from connector.source.decode.accelerator import native
 from connector.source.fitting import other_key
 from connector.source.gap import GAP, REQUEST, asks_for_all, told, unpermitted
 from connector.source.initial import read_tables
@@ -102,7 +101,7 @@ def attach(session: Session, connection: psycopg.Connection, slot_timeout: float
         session.index.save([], {COLUMNS: columns_text(tables)})
     session.progress = Progress(state.confirmed)
     assembler = resume(ground, state, meta)
-    session.hub.emit(SourceConnected(server.version, session.slot, state.confirmed, native is not None))
+    session.hub.emit(SourceConnected(server.version, session.slot, state.confirmed, assembler.compiled))
     session.snapshot = resumed(ground, assembler, meta)
     return ground, assembler
 

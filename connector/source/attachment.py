@@ -17,6 +17,8 @@ from connector.source import catalog as catalogs
 from connector.source.assembler import Assembler
 from connector.source.basetypes import BaseType, BaseTypes, read_base_types
 from connector.source.connection import ask, command_error
+from connector.source.json_records import JSON
+from connector.source.recordform import AVRO
 from connector.source.session import Session
 from connector.source.slot import SystemIdentity
 
@@ -79,6 +81,7 @@ class Attachment:
             self._fits,
             session.progress.began,
             BaseTypes(self._base_types),
+            JSON if session.settings.log.format == "json" else AVRO,
         )
 
     def _fits(self, table: catalogs.CatalogTable) -> None:

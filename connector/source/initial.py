@@ -31,7 +31,6 @@ from connector.source.attachment import (
     keys_text,
     selection_text,
 )
-from connector.source.decode.accelerator import native
 from connector.source.gap import GAP, REQUEST
 from connector.source.progress import Progress
 from connector.source.snapshot import Snapshot, order_all
@@ -70,7 +69,7 @@ def read_tables(ground: Attachment, last_epoch: int, slot_timeout: float, gap: s
             _give_up(ground)
         raise
     session.start_streaming(ground.server.version)
-    session.hub.emit(SourceConnected(ground.server.version, session.slot, created.consistent_point, native is not None))
+    session.hub.emit(SourceConnected(ground.server.version, session.slot, created.consistent_point, assembler.compiled))
     return assembler
 
 

@@ -9,12 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from connector.change.encoding import Context
-from connector.change.envelope import message_key
-from connector.change.position import Position
 from connector.change.shape import Shape
 from connector.source.assembler import Assembler
 from connector.source.copytext import copy_row
-from connector.source.decode.converters import zigzag
 from connector.source.index import NO_DOSSIER, KeyedIndex
 from connector.source.meanwhile import Overlay, Overtaken
 from connector.source.readers import Chunk
@@ -42,9 +39,8 @@ class SnapshotReads:
             assembler.now_ms(),
             snapshot=True,
         )
-        encoder = assembler.message_encoder()
-        value = encoder.message(context, prefix, content, position, position.commit_lsn, last=False)
-        assembler.add(assembler.everywhere, message_key(prefix, position), value)
+        key, value = assembler.message_entry(context, prefix, content, position, position.commit_lsn)
+        assembler.add(assembler.everywhere, key, value)
 
     def tell(self, chunk: Chunk, overtaken: Overtaken, overlays: dict[bytes, Overlay]) -> None:
         """The chunk's rows, without those that were overtaken, and with what is laid over them."""
@@ -53,7 +49,8 @@ class SnapshotReads:
             return
         relation = self._relation(chunk)
         keys, prefix = overtaken.keys, relation.key_prefix
-        after = self._after(relation, assembler.read_position, chunk.time_us)
+        position = assembler.read_position
+        written = assembler.form.read(relation.form, position, chunk.time_us, assembler.now_ms())
         for line in chunk.data.split(b"\n")[:-1]:
             texts: Sequence[bytes | None] = copy_row(line)
             row, key, link = relation.transcoder.fields_row(texts)
@@ -68,7 +65,7 @@ class SnapshotReads:
             # Only kept columns are read, so the row's real size is unknown: remember whatever could be moved out.
             if relation.toastable and (big := relation.big_texts(texts)):
                 index.put_texts(record_key, big, inserted=True)
-            assembler.add_read(relation, record_key, link, b"".join((relation.create_head, row, after)))
+            assembler.add_read(relation, record_key, link, written(row, record_key))
 
     def _relation(self, chunk: Chunk) -> CapturedRelation:
         shape = chunk.shape
@@ -82,29 +79,9 @@ class SnapshotReads:
                 shape,
                 shape.columns,
                 assembler.register,
+                form=assembler.form,
             )
         return relation
-
-    def _after(self, relation: CapturedRelation, position: Position, time_us: int) -> bytes:
-        """What follows the row in every record of a chunk: source, op `r`, no transaction."""
-        epoch, point, ordinal, sub = position
-        return b"".join(
-            (
-                relation.source,
-                b"\x08true",
-                zigzag(time_us // 1000),
-                zigzag(time_us),
-                b"\0",  # no txId
-                zigzag(epoch),
-                zigzag(point),
-                zigzag(point),
-                zigzag(ordinal),
-                zigzag(sub),
-                b"\2r\2",
-                zigzag(self._assembler.now_ms()),
-                b"\0",  # no transaction
-            )
-        )
 
 
 def _laid_over(shape: Shape, texts: Sequence[bytes | None], overlay: Overlay) -> list[bytes | None]:

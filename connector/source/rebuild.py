@@ -13,7 +13,7 @@ import sqlite3
 import struct
 
 from connector.change.decoding import ChangeDecoder
-from connector.change.envelope import dossier_key
+from connector.change.envelope import dossier_key, row_key
 from connector.change.position import Position
 from connector.change.record import EPOCH, SNAPSHOT_BEGIN, SNAPSHOT_END, Change, Op
 from connector.change.selection import Role, Selection
@@ -73,9 +73,10 @@ def rebuild_index(index: KeyedIndex, reader: LogReader, selection: Selection, co
                         meta[REQUEST] = request_text(content["tables"])
             table = roles.get(change.table)
             if table is not None and change.op is not Op.TRUNCATE:
-                if table.role is not Role.DOSSIER and not latest.takes(record.key, change.position):
+                key = row_key(change.table, change.key)  # whatever form the log's own key has
+                if table.role is not Role.DOSSIER and not latest.takes(key, change.position):
                     continue
-                _row(index, record.key, change, table.role is Role.CHILD, table.link)
+                _row(index, key, change, table.role is Role.CHILD, table.link)
         index.committed()
         index.save([index.take()], {})
         index.saved(1)

@@ -11,14 +11,14 @@ from collections.abc import Callable, Sequence
 
 from connector.change.columntype import ENUM
 from connector.change.encoding import Encoder
-from connector.change.envelope import CONNECTOR, ENVELOPE_VERSION, table_schema
+from connector.change.envelope import table_schema
 from connector.change.selection import Role, TableSelection
 from connector.change.shape import Column, Shape
-from connector.source.decode.converters import text_bytes
 from connector.source.decode.messages import RelationColumn
 from connector.source.decode.transcoder import compile_transcoder
 from connector.source.index import Texts
 from connector.source.protocol import PAYLOAD
+from connector.source.recordform import AVRO, RecordForm
 
 # Types of a fixed length, which are never TOASTed.
 _FIXED_LENGTH = frozenset(
@@ -43,6 +43,8 @@ class CapturedRelation:
         "create_head",
         "delete_head",
         "encoder",
+        "entry_key",
+        "form",
         "is_child",
         "is_dossier",
         "is_partition",
@@ -50,6 +52,7 @@ class CapturedRelation:
         "key_prefix",
         "name",
         "order",
+        "rare",
         "serial",
         "shape",
         "source",
@@ -69,6 +72,7 @@ class CapturedRelation:
         columns: Sequence[RelationColumn | Column],
         register: Callable[[str], int],
         is_partition: bool = False,
+        form: RecordForm = AVRO,
     ) -> None:
         schema = table_schema(name, database, shape)
         schema_id = register(schema)
@@ -79,20 +83,19 @@ class CapturedRelation:
         """Whether it is only a part of the captured table, which the stream tells under its own name."""
         self.is_dossier = selection.role is Role.DOSSIER
         self.encoder = Encoder(schema_id, schema)
+        self.rare = form.rare(schema_id, schema, name)
+        """What `encoder` makes, as the log has it."""
         # The dossier's key is in the column that links to it; in the dossier's own row it is the primary key.
         link = selection.link
         if self.is_dossier and len(shape.key) == 1:
             link = shape.key[0].name
-        self.transcoder = compile_transcoder([column.name for column in columns], shape, link)
+        self.transcoder = compile_transcoder([column.name for column in columns], shape, link, form=form.rows)
         self.tuple_row = self.transcoder.tuple_row
-        header = b"\0" + schema_id.to_bytes(4, "big")
-        self.create_head = header + b"\0\2"  # before: null; after: a row
-        self.update_head = header + b"\2"  # before: a row
-        self.delete_head = self.update_head
-        self.source = b"".join(
-            text_bytes(text.encode())
-            for text in (ENVELOPE_VERSION, CONNECTOR, name, database, shape.schema, shape.table)
-        )
+        self.form = form.of_table(schema_id, name, database, shape)
+        self.create_head = self.form.created
+        self.update_head = self.delete_head = self.form.changed
+        self.source = self.form.source
+        self.entry_key = self.form.entry_key
         self.key_prefix = b"[" + json.dumps(shape.full_name, ensure_ascii=False).encode() + b","
         names = [column.name for column in columns]
         self.kept = [names.index(column.name) for column in shape.columns]

@@ -15,7 +15,6 @@ from collections.abc import Mapping
 
 from connector.change.decoding import ChangeDecoder
 from connector.change.encoding import Context
-from connector.change.envelope import message_key
 from connector.change.record import EPOCH, Change
 from connector.errors import LogUnavailable, SourceGap, SourceWaits
 from connector.source import slot as slots
@@ -94,7 +93,6 @@ def _next_epoch(ground: Attachment, epoch: int, tails: Mapping[int, Change]) -> 
     moved = {partition: change.position._replace(epoch=epoch) for partition, change in tails.items()}
     assembler = ground.assembler(epoch, moved)
     content = {"epoch": str(epoch), "system": identity.system_id, "timeline": str(identity.timeline)}
-    encoder = assembler.message_encoder()
     for partition, position in moved.items():
         context = Context(
             assembler.name,
@@ -105,8 +103,9 @@ def _next_epoch(ground: Attachment, epoch: int, tails: Mapping[int, Change]) -> 
             None,
             assembler.now_ms(),
         )
-        value = encoder.message(context, EPOCH, json.dumps(content).encode(), position, position.commit_lsn, last=False)
-        assembler.add((partition,), message_key(EPOCH, position), value)
+        told = json.dumps(content).encode()
+        key, value = assembler.message_entry(context, EPOCH, told, position, position.commit_lsn)
+        assembler.add((partition,), key, value)
     session.hand_over(assembler)
     # On the log thread, in order: the index says so only when the log does.
     done = session.call(lambda: session.index.save([], content | {REBUILT: ""}))

@@ -42,6 +42,8 @@ from connector.source.decode import native  # noqa: E402
 from connector.source.decode.messages import Relation, parse  # noqa: E402
 from connector.source.decode.transcoder import PADDING, Transcoder, compile_transcoder  # noqa: E402
 from connector.source.index import KeyedIndex  # noqa: E402
+from connector.source.json_records import JSON  # noqa: E402
+from connector.source.recordform import AVRO  # noqa: E402
 from connector.source.spool import STREAM_MESSAGES, Spool  # noqa: E402
 
 if ATHERIS:
@@ -83,6 +85,7 @@ class Decoders:
         self._directory = directory
         self._index: KeyedIndex | None = None
         self._given = 0
+        self._form = JSON
         first = golden(VERSIONS[0])[0]
         self._begin = next(message for message in first if message[0] == ord("B"))
         self._relations: dict[str, bytes] = {}
@@ -133,14 +136,15 @@ class Decoders:
             _outcome(lambda found=found: self.assembler.feed(found + PADDING))  # type: ignore[misc]
 
     def _fresh(self) -> None:
-        """New assembler, index and spool, as at the start of a session."""
+        """New assembler, index and spool, as at the start of a session; each writes the other format."""
         self.close()
+        self._form = JSON if self._form is AVRO else AVRO
         self._index = KeyedIndex(self._directory / "index.sqlite")
         self.spool = Spool(self._directory, memory=4096)
         self.assembler = Assembler(
             "thu", "d", 1, self._catalog, 3, {}, self._index, lambda _: 1, lambda: 1_700_000_000_000, lambda _: [],
             known_at=1 << 63, fits=lambda _: None, begins_at=0,
-            types=BaseTypes(lambda oids: dict.fromkeys(oids, BaseType(OTHER, -1))),
+            types=BaseTypes(lambda oids: dict.fromkeys(oids, BaseType(OTHER, -1))), form=self._form,
         )  # fmt: skip
         for relation in self._relations.values():
             self.assembler.feed(HEADER + relation + PADDING)

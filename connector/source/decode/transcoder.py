@@ -1,17 +1,20 @@
-"""Text of a row, straight to Avro: one generated function per relation.
+"""Text of a row, straight to Avro or JSON: one generated function per relation.
 
 Contract: for a relation's column list and the kept `Shape`, `compile_transcoder` makes
 - `tuple_row(data, at)`: TupleData at `at` (after the row marker) → `(row, key, link, end)`, or None when a kept column
   is an unchanged TOASTed value, which only the slow path can fill;
 - `fields_row(values)`: the kept columns' texts, in shape order → `(row, key, link)`.
-`row` is the Avro record `Value` of `change.envelope.table_schema`, `key` the primary key as the inside of the JSON
-record key (`"123"` or `"a","b"`), `link` the text of the column that holds the dossier's key (None when NULL or when
-the table has none). Both raise ProtocolViolation for text that is not of its column's type and for data cut short.
-Invariant: equal to fastavro over `columntype.parse`, held by tests/source/test_transcoder.py.
+`row` is the Avro record `Value` of `change.envelope.table_schema`, or the JSON object of it (`rowform` has what
+differs, all else is common), `key` the primary key as the inside of the JSON record key (`"123"` or `"a","b"`), `link`
+the text of the column that holds the dossier's key (None when NULL or when the table has none). Both raise
+ProtocolViolation for text that is not of its column's type and for data cut short.
+Invariant: equal to fastavro over `columntype.parse`, held by tests/source/test_transcoder.py, and to json_form over
+that, held by tests/source/test_json_transcoder.py.
 
-Where it could be built, `decode.native` reads tuples in place of the generated code and hands it what is not common.
+Where it could be built, `decode.native` reads tuples in place of the generated code for Avro, and hands it what is not
+common.
 Why generated: a row costs one pass over its bytes, without a loop, an object or a dispatch per column. Text that
-repeats (status words, dates, flags, foreign keys) is looked up in a bounded memo of its Avro bytes.
+repeats (status words, dates, flags, foreign keys) is looked up in a bounded memo of its bytes.
 `data` must be padded with PADDING, so that reading a length after the last NULL stays inside.
 """
 
@@ -27,16 +30,9 @@ from typing import Any
 from connector.change.columntype import ColumnType, Kind
 from connector.change.shape import Column, Shape
 from connector.source.decode.accelerator import native
-from connector.source.decode.converters import (
-    CONTINUED,
-    ENDING,
-    MEMO_LIMIT,
-    NULLABLE_CONTINUED,
-    NULLABLE_LENGTHS,
-    plain_converter,
-    zigzag,
-)
+from connector.source.decode.converters import MEMO_LIMIT
 from connector.source.decode.messages import violation
+from connector.source.decode.rowform import AVRO_ROWS, RowForm
 
 PADDING = b"\0\0\0\0"
 
@@ -58,11 +54,16 @@ class Transcoder:
 
 
 def compile_transcoder(
-    columns: Sequence[str], shape: Shape, link: str | None, native: ModuleType | None = native
+    columns: Sequence[str],
+    shape: Shape,
+    link: str | None,
+    native: ModuleType | None = native,
+    form: RowForm = AVRO_ROWS,
 ) -> Transcoder:
     """Generate the functions for TupleData with these `columns`, keeping those of `shape`.
 
-    native: the compiled rows (`decode.accelerator`), which then read tuples; None for generated Python alone.
+    native: the compiled rows (`decode.accelerator`), which then read tuples if they know the form; None for generated
+    Python alone.
     """
     kept = {column.name: index for index, column in enumerate(shape.columns)}
     namespace: dict[str, Any] = {
@@ -72,17 +73,12 @@ def compile_transcoder(
         "violation": violation,
         "table": shape.full_name,
         "J": _json_text,
-        "L": NULLABLE_LENGTHS,
-        "T": lambda size: b"\2" + zigzag(size),
         "N": _null_key,
-        "C": CONTINUED,
-        "NC": NULLABLE_CONTINUED,
-        "E": ENDING,
-    }
+    } | form.names(shape)
     for index, column in enumerate(shape.columns):
         kind = shape.type_of(column)
         nullable = not column.key or len(kind.avro) > 1
-        namespace[f"F{index}"] = _converter(kind, nullable, memo=not column.key)
+        namespace[f"F{index}"] = _converter(form, kind, nullable, memo=not column.key)
 
     walk = _Source()
     walk.line("def tuple_row(m, p):")
@@ -96,24 +92,21 @@ def compile_transcoder(
             column = shape.columns[i]
             walk.line("  if k == 116:")
             if column.key or name == link:
-                walk.line(f"   p += 5; q = p + n; v{i} = m[p:q]; p = q; {_convert(shape, i, f'v{i}')}")
+                walk.line(f"   p += 5; q = p + n; v{i} = m[p:q]; p = q; {_convert(form, shape, i, f'v{i}')}")
             elif shape.type_of(column).kind is Kind.TEXT:
-                # Most columns are short text: no call, only the length prefix and the bytes.
-                walk.line(
-                    f"   p += 5; q = p + n; c{i} = (L[n] if n < {len(NULLABLE_LENGTHS)} else T(n)) + m[p:q]; p = q"
-                )
+                walk.line(f"   p += 5; q = p + n; {form.short_text(i, 'm[p:q]')}; p = q")
             else:
-                walk.line(f"   p += 5; q = p + n; {_convert(shape, i, 'm[p:q]')}; p = q")
+                walk.line(f"   p += 5; q = p + n; {_convert(form, shape, i, 'm[p:q]')}; p = q")
             walk.line("  elif k == 110:")
             null = f"v{i} = None; " if column.key or name == link else ""
-            walk.line(f"   {null}c{i} = {_null(shape, column)}; p += 1")
+            walk.line(f"   {null}c{i} = {_null(form, shape, column)}; p += 1")
             walk.line("  elif k == 117: return None")
         else:
             walk.line("  if k == 116: p += 5 + n")
             walk.line("  elif k == 110 or k == 117: p += 1")
         walk.line("  else: raise violation('a column of unknown kind')")
     walk.line("  if p > len(m) - 4: raise violation('a row is cut short')")
-    _emit_row(walk, shape, link, ", p")
+    _emit_row(walk, form, shape, link, ", p")
 
     fields = _Source()
     fields.line("def fields_row(values):")
@@ -121,14 +114,14 @@ def compile_transcoder(
     names = "".join(f"v{index}, " for index in range(len(shape.columns)))
     fields.line(f"  ({names}) = values")
     for i, column in enumerate(shape.columns):
-        fields.line(f"  c{i} = {_null(shape, column)} if v{i} is None else {_call(shape, i, f'v{i}')}")
-    _emit_row(fields, shape, link, "")
+        fields.line(f"  c{i} = {_null(form, shape, column)} if v{i} is None else {_call(form, shape, i, f'v{i}')}")
+    _emit_row(fields, form, shape, link, "")
 
     source = walk.text() + fields.text()
     # The source holds nothing but indices and lengths made here: no name of a column or table is part of the code.
     exec(compile(source, f"<transcoder of {shape.full_name}>", "exec"), namespace)  # noqa: S102
     tuple_row = namespace["tuple_row"]
-    if native is not None:
+    if native is not None and form.compiled:
         tuple_row = _native_rows(native, columns, shape, link).tuple_row
     return Transcoder(tuple_row, namespace["fields_row"], source)
 
@@ -145,7 +138,7 @@ def _native_rows(native: ModuleType, columns: Sequence[str], shape: Shape, link:
         kind = shape.type_of(column)
         nullable = not column.key or len(kind.avro) > 1
         family, number = _family(kind)
-        convert = _converter(kind, nullable, memo=not column.key)
+        convert = _converter(AVRO_ROWS, kind, nullable, memo=not column.key)
         fields.append(
             (
                 family,
@@ -192,39 +185,32 @@ class _Source:
         return "\n".join(self._lines) + "\n"
 
 
-def _convert(shape: Shape, index: int, text: str) -> str:
+def _convert(form: RowForm, shape: Shape, index: int, text: str) -> str:
     """The statement that converts a column's text."""
     column = shape.columns[index]
-    kind = shape.type_of(column)
-    if kind.kind is Kind.LONG:
-        # Ids, nearly always: from 0 on, below 134 million, and seldom the same twice.
-        prefix = "" if column.key and len(kind.avro) == 1 else "N"
-        return (
-            f"r = int({text}) << 1; c{index} = {prefix}C[r & 16383] + E[r >> 14] if 16384 <= r < 268435456"
-            f" else F{index}({text})"
-        )
-    return f"c{index} = {_call(shape, index, text)}"
+    special = form.number(index, column, shape.type_of(column), text)
+    return special or f"c{index} = {_call(form, shape, index, text)}"
 
 
-def _call(shape: Shape, index: int, text: str) -> str:
+def _call(form: RowForm, shape: Shape, index: int, text: str) -> str:
     """The expression that converts a column's text."""
     column = shape.columns[index]
-    return f"F{index}[{text}]" if _memoized(shape.type_of(column), column.key) else f"F{index}({text})"
+    memoized = not column.key and form.memoized(shape.type_of(column))
+    return f"F{index}[{text}]" if memoized else f"F{index}({text})"
 
 
-def _null(shape: Shape, column: Column) -> str:
+def _null(form: RowForm, shape: Shape, column: Column) -> str:
     """The expression for NULL; a key column without a null branch cannot hold it."""
     plain = len(shape.type_of(column).avro) == 1
-    return "N()" if column.key and plain else "b'\\0'"
+    return "N()" if column.key and plain else form.null
 
 
 def _null_key() -> bytes:
     raise TypeError
 
 
-def _emit_row(out: _Source, shape: Shape, link: str | None, more: str) -> None:
-    parts = [f"c{index}" for index in range(len(shape.columns))]
-    out.line(f"  row = {parts[0]}" if len(parts) == 1 else f"  row = b''.join(({', '.join(parts)}))")
+def _emit_row(out: _Source, form: RowForm, shape: Shape, link: str | None, more: str) -> None:
+    out.line(f"  row = {form.row(len(shape.columns))}")
     keys = [
         f"b'\"' + v{index} + b'\"'" if column.type_oid in _BARE else f"J(v{index})"
         for index, column in enumerate(shape.columns)
@@ -242,29 +228,7 @@ def _emit_row(out: _Source, shape: Shape, link: str | None, more: str) -> None:
 
 # int2, int4, int8, oid, uuid, date: their text needs no JSON escape.
 _BARE = frozenset((20, 21, 23, 26, 2950, 1082))
-# Texts of these seldom repeat, or converting costs no more than remembering.
-_NOT_MEMOIZED = frozenset(
-    (
-        Kind.TEXT,
-        Kind.BYTES,
-        Kind.LONG,
-        Kind.FLOAT,
-        Kind.DOUBLE,
-        Kind.ZONED_TIMESTAMP,
-        Kind.DECIMAL_TEXT,
-        Kind.ENCODED_BYTES,
-        Kind.BITS,
-        Kind.POINT,
-        Kind.MAP,
-        Kind.ARRAY,
-        Kind.MADE_TEXT,
-    )
-)
 _TIMESTAMPS = (Kind.TIMESTAMP_MS, Kind.TIMESTAMP_US)
-
-
-def _memoized(kind: ColumnType, key: bool) -> bool:
-    return not key and kind.kind not in _NOT_MEMOIZED
 
 
 def _json_text(value: bytes) -> bytes:
@@ -272,7 +236,7 @@ def _json_text(value: bytes) -> bytes:
 
 
 class _Memo(dict[bytes, bytes]):
-    """Text → its Avro bytes, for columns whose texts repeat. Takes the first texts it meets and then no more, so that a
+    """Text → its bytes, for columns whose texts repeat. Takes the first texts it meets and then no more, so that a
     column of ever new texts costs neither memory nor bookkeeping.
     """
 
@@ -300,8 +264,8 @@ class _Recent(_Memo):
         return converted
 
 
-def _converter(kind: ColumnType, nullable: bool, memo: bool) -> Callable[[bytes], bytes] | _Memo:
-    convert = plain_converter(kind, nullable)
-    if not memo or not _memoized(kind, key=False):
+def _converter(form: RowForm, kind: ColumnType, nullable: bool, memo: bool) -> Callable[[bytes], bytes] | _Memo:
+    convert = form.converter(kind, nullable)
+    if not memo or not form.memoized(kind):
         return convert
     return _Recent(convert) if kind.kind in _TIMESTAMPS else _Memo(convert)
