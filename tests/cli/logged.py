@@ -22,14 +22,15 @@ _numbers = count(1)
 
 
 class Logged:
-    """brokers: of Kafka; None for an embedded log."""
+    """brokers: of Kafka; None for an embedded log; form: of its records."""
 
-    def __init__(self, directory: Path, brokers: str | None) -> None:
+    def __init__(self, directory: Path, brokers: str | None, form: str = "avro") -> None:
         self.directory = directory
         log: dict[str, Any] = {"partitions": PARTITIONS, "embedded": {"path": str(directory / "log.sqlite")}}
         if brokers is not None:
             kafka = {"brokers": brokers, "replication_factor": 1, "min_insync_replicas": 1}
             log = {"partitions": PARTITIONS, "kafka": kafka}
+        log["format"] = form
         written = {
             "name": f"tail-{os.getpid()}-{next(_numbers)}",
             "source": {"dsn": "host=127.0.0.1 port=9 dbname=x user=y"},

@@ -18,7 +18,7 @@ from delivery_story import MAPPING, plan
 from emc.simulator_process import RunningSimulator
 
 from connector.delivery.deliverer import Deliverer
-from connector.log.embedded import EmbeddedReader
+from connector.log.opening import open_reader
 from connector.observe import Hub, Observation
 from connector.settings import Settings
 
@@ -36,8 +36,7 @@ class Delivering:
         self._failure: BaseException | None = None
         hub = Hub()
         hub.subscribe(self._observe)
-        assert settings.log.embedded is not None
-        self._reader = EmbeddedReader(settings.log.embedded.path)
+        self._reader = open_reader(settings)
         self._deliverer = Deliverer(settings, plan(), self._reader, hub, time.time)
         self._thread = threading.Thread(target=self._run, name="deliver under test")
         self._thread.start()

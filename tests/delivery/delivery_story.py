@@ -10,6 +10,7 @@ from pathlib import Path
 
 from connector.change.encoding import Context, Encoder
 from connector.change.envelope import message_key, message_schema, row_key, table_schema, truncate_key
+from connector.change.json_encoding import JsonEncoding
 from connector.change.partitioner import partitioner
 from connector.change.position import Position
 from connector.change.record import SNAPSHOT_BEGIN, SNAPSHOT_END, Change, Op, Row
@@ -227,7 +228,8 @@ class LoggedStory:
         self._partition_of = partitioner(settings.log.partitions)
         self._writer = open_writer(settings)
         self._writer.open()
-        self._encoders: dict[str, Encoder] = {}
+        self._as_json = settings.log.format == "json"
+        self._encoders: dict[str, tuple[Encoder, JsonEncoding]] = {}
         self._roles = {table.full_name: table.role for table in plan().selection.tables}
 
     def transaction(self, *steps: Step) -> None:
@@ -277,28 +279,30 @@ class LoggedStory:
             snapshot=change.op is Op.READ,
         )
         if change.marker is not None:
-            encoder = self._encoder("", message_schema(self._name))
+            encoder, in_json = self._encoder("", message_schema(self._name))
             value = encoder.message(context, change.marker, change.content, position, change.lsn, change.last)
-            return Entry(partition, message_key(change.marker, position), value)
-        encoder = self._encoder(change.table, table_schema(self._name, "legacy", SHAPES[change.table]))
-        value = encoder.row(context, change.op, change.before, change.after, position, change.lsn, 1, change.last)
-        if change.op is Op.TRUNCATE:
-            return Entry(partition, truncate_key(change.table, position), value)
-        return Entry(partition, row_key(change.table, change.key), value)
+            key = message_key(change.marker, position)
+        else:
+            encoder, in_json = self._encoder(change.table, table_schema(self._name, "legacy", SHAPES[change.table]))
+            value = encoder.row(context, change.op, change.before, change.after, position, change.lsn, 1, change.last)
+            truncated = change.op is Op.TRUNCATE
+            key = truncate_key(change.table, position) if truncated else row_key(change.table, change.key)
+        return Entry(partition, *(in_json.entry(key, value) if self._as_json else (key, value)))
 
-    def _encoder(self, table: str, schema: str) -> Encoder:
+    def _encoder(self, table: str, schema: str) -> tuple[Encoder, JsonEncoding]:
         if table not in self._encoders:
-            self._encoders[table] = Encoder(self._writer.register(schema), schema)
+            schema_id = self._writer.register(schema)
+            self._encoders[table] = Encoder(schema_id, schema), JsonEncoding(schema_id, schema, self._name)
         return self._encoders[table]
 
 
-def settings_in(directory: Path, url: str, partitions: int = 2, **delivery: object) -> Settings:
+def settings_in(directory: Path, url: str, partitions: int = 2, form: str = "avro", **delivery: object) -> Settings:
     """A connector whose files are all in `directory`, pushing to `url`."""
     return Settings.model_validate(
         {
             "name": "demo",
             "source": {"dsn": ""},
-            "log": {"embedded": {"path": directory / "log.sqlite"}, "partitions": partitions},
+            "log": {"embedded": {"path": directory / "log.sqlite"}, "partitions": partitions, "format": form},
             "emc": {"url": url},
             "delivery": {
                 "state": directory / "state",

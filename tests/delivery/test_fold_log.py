@@ -25,9 +25,11 @@ class OneLog(LoggedStory):
         return (0,)
 
 
-def logged(changes: Sequence[Change], directory: Path, limits: Sequence[int]) -> list[list[tuple[int, Change]]]:
+def logged(
+    changes: Sequence[Change], directory: Path, limits: Sequence[int], form: str
+) -> list[list[tuple[int, Change]]]:
     """Write the changes to an embedded log and read them again, in polls of these sizes."""
-    configuration = settings_in(directory, "http://127.0.0.1/", partitions=1)
+    configuration = settings_in(directory, "http://127.0.0.1/", partitions=1, form=form)
     assert configuration.log.embedded is not None
     log = OneLog(configuration)
     batch: list[Change] = []
@@ -53,13 +55,15 @@ def logged(changes: Sequence[Change], directory: Path, limits: Sequence[int]) ->
 
 
 @settings(deadline=None, max_examples=25)
-@given(snapshots, histories, st.lists(st.integers(1, 7), min_size=1, max_size=4))
-def test_a_log_holds_all_that_the_fold_needs(before: list[Wish], history: list[list[Wish]], limits: list[int]) -> None:
-    """Encoded, written, read in small polls and decoded: the same rows, events and held dossiers."""
+@given(snapshots, histories, st.lists(st.integers(1, 7), min_size=1, max_size=4), st.sampled_from(["avro", "json"]))
+def test_a_log_holds_all_that_the_fold_needs(
+    before: list[Wish], history: list[list[Wish]], limits: list[int], form: str
+) -> None:
+    """Encoded in either format, written, read in small polls and decoded: the same rows, events and held dossiers."""
     changes, _ = told_of(before, history)
     with TemporaryDirectory() as directory:
         run = FoldRun(Path(directory))
-        for poll in logged(changes, Path(directory), limits):
+        for poll in logged(changes, Path(directory), limits, form):
             run.poll((change for _, change in poll), offset=poll[0][0])
         found = run.contents()
         run.close()
