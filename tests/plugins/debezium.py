@@ -45,6 +45,12 @@ _CONNECTOR = {
     # Debezium asks for one; the server trusts whoever reaches it.
     "database.password": "none",
 }
+WITHOUT_SCHEMAS = {
+    f"{part}.converter{setting}": value
+    for part in ("key", "value")
+    for setting, value in (("", "org.apache.kafka.connect.json.JsonConverter"), (".schemas.enable", "false"))
+}
+"""A connector's settings for plain JSON."""
 _LOG4J = """\
 log4j.rootLogger=WARN, out
 log4j.appender.out=org.apache.log4j.ConsoleAppender
