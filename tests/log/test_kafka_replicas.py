@@ -20,7 +20,7 @@ from connector.log.kafka_cluster import Patience
 from connector.preflight.log import check_log
 
 SECONDS = 120.0
-HASTY = Patience(connect=3, append=3)
+HASTY = Patience(connect=10, append=5)
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_all_goes_on_without_one_broker(kafka_cluster: KafkaCluster, log: Log) -
     kafka_cluster.leader(f"{log.settings.name}.changes", 0).kill()
     for number in range(3):
         writer = append(log, writer, f"0:without-{number}")
-    (late,) = [one for one in of(settled(log), "LOG-03") if one.subject.endswith(".changes")]
+    (late,) = [one for one in of(check_log(log.settings), "LOG-03") if one.subject.endswith(".changes")]
     assert "replicas that are away or behind" in late.what
     assert "--under-replicated-partitions" in late.mend[0]
     kafka_cluster.heal()
