@@ -21,7 +21,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
     OffsetSpec,
 )
 
-from connector.errors import LogError
+from connector.errors import LogError, LogUnavailable
 from connector.log.contract import Concern, Durability
 from connector.log.kafka_access import CAPTURE, DELIVER, User, group_fault, missing_rights
 from connector.log.kafka_cluster import Cluster, Deadline, error_of
@@ -218,15 +218,32 @@ class Topics:
         return self._config(ConfigResource(ConfigResource.Type.BROKER, str(broker)))
 
     def _config(self, resource: ConfigResource) -> dict[str, str]:
-        futures = self._admin.describe_configs([resource], request_timeout=self._cluster.patience.connect)
-        entries = self._result("read the settings of", resource.name, futures[resource])
-        return {name: entry.value for name, entry in entries.items() if entry.value is not None}
+        deadline = Deadline(self._cluster.patience.connect)
+        while True:
+            futures = self._admin.describe_configs([resource], request_timeout=self._cluster.patience.connect)
+            try:
+                entries = self._result("read the settings of", resource.name, futures[resource])
+            except _Missing:
+                # Each broker hears of a new topic in its own time.
+                if deadline.left() == 0:
+                    raise self._unknown("read the settings of", resource.name) from None
+                sleep(0.05)
+            else:
+                return {name: entry.value for name, entry in entries.items() if entry.value is not None}
+
+    def _unknown(self, operation: str, topic: str) -> LogUnavailable:
+        return self._cluster.unavailable(operation, topic, "a broker does not know the topic")
 
     def durability(self, name: str) -> Durability:
         """What durable means on `<name>.changes` as it is."""
         topic = changes_topic(name)
-        replicas = self.find([topic])[topic].replicas
         config = self.config(topic)
+        deadline = Deadline(self._cluster.patience.connect)
+        while (found := self.find([topic]).get(topic)) is None:
+            if deadline.left() == 0:
+                raise self._unknown("look for the topic", topic)
+            sleep(0.05)
+        replicas = found.replicas
         unclean = config.get("unclean.leader.election.enable") == "true"
         return judge(replicas, int(config["min.insync.replicas"]), unclean)
 
@@ -264,7 +281,10 @@ class Topics:
         )
         offsets = {}
         for place, future in futures.items():
-            offset = self._result("read the ends of the log", topic, future).offset
+            try:
+                offset = self._result("read the ends of the log", topic, future).offset
+            except _Missing:
+                raise self._unknown("read the ends of the log", topic) from None
             if offset < 0 and not absent:
                 # librdkafka gives a partition whose leader did not answer no error, only no offset.
                 raise self._cluster.unavailable("read the ends of the log", topic, "no answer")

@@ -79,7 +79,7 @@ def grant(kafka: SecureKafka, principal: str, name: str, rights: dict[str, tuple
 def write_and_read(
     opened: list[KafkaWriter | KafkaReader], name: str, capture: KafkaSettings, deliver: KafkaSettings
 ) -> None:
-    """One record through the log, from capture's user to deliver's."""
+    """One record through the log, from capture's user to deliver's, and on with the log that is there."""
     writer = KafkaWriter(name, 2, capture)
     opened.append(writer)
     writer.open()
@@ -92,6 +92,10 @@ def write_and_read(
         pass
     assert [(record.key, record.value) for record in records] == [(b"key", b"value")]
     assert reader.schema(number) == '"string"'
+    again = KafkaWriter(name, 2, capture)
+    opened.append(again)
+    assert again.open() == {1: b"value"}
+    assert again.concerns == reader.concerns == ()
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])

@@ -29,7 +29,7 @@ def admin(kafka: KafkaBroker) -> AdminClient:
 
 def use_kafka(attached: Attached, kafka: KafkaBroker, name: str, partitions: int = 2) -> str:
     """Have the log in Kafka, with so many partitions by the settings; the topic of the changes."""
-    attached.name = f"{name}-{os.getpid()}"
+    attached.name = f"{name}-{os.getpid()}-{attached.database.version}"
     log: dict[str, Any] = {"brokers": kafka.bootstrap, "replication_factor": 1, "min_insync_replicas": 1}
     attached.log = {"kafka": log, "partitions": partitions}
     attached.settings = attached.settings_with()
