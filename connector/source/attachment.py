@@ -17,6 +17,7 @@ from connector.source import catalog as catalogs
 from connector.source.assembler import Assembler
 from connector.source.basetypes import BaseType, BaseTypes, read_base_types
 from connector.source.connection import ask, command_error
+from connector.source.oversize import RecordBound
 from connector.source.session import Session
 from connector.source.slot import SystemIdentity
 
@@ -79,6 +80,7 @@ class Attachment:
             self._fits,
             session.progress.began,
             BaseTypes(self._base_types),
+            RecordBound(session.settings),
         )
 
     def _fits(self, table: catalogs.CatalogTable) -> None:

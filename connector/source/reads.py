@@ -6,6 +6,7 @@ which every later change passes and which no partition's tail is beyond. The row
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from connector.change.encoding import Context
@@ -15,8 +16,10 @@ from connector.change.shape import Shape
 from connector.source.assembler import Assembler
 from connector.source.copytext import copy_row
 from connector.source.decode.converters import zigzag
+from connector.source.decode.cutting import mark
 from connector.source.index import NO_DOSSIER, KeyedIndex
 from connector.source.meanwhile import Overlay, Overtaken
+from connector.source.oversize import CUT
 from connector.source.readers import Chunk
 from connector.source.relation import CapturedRelation
 
@@ -48,7 +51,7 @@ class SnapshotReads:
 
     def tell(self, chunk: Chunk, overtaken: Overtaken, overlays: dict[bytes, Overlay]) -> None:
         """The chunk's rows, without those that were overtaken, and with what is laid over them."""
-        assembler, index = self._assembler, self._index
+        assembler, index, bound = self._assembler, self._index, self._assembler.bound
         if chunk.shape.full_name in overtaken.emptied:
             return
         relation = self._relation(chunk)
@@ -66,9 +69,20 @@ class SnapshotReads:
             if relation.is_child:
                 index.put_child(record_key, link if link is not None else NO_DOSSIER, inserted=True)
             # Only kept columns are read, so the row's real size is unknown: remember whatever could be moved out.
-            if relation.toastable and (big := relation.big_texts(texts)):
+            big = relation.big_texts(texts) if relation.toastable else {}
+            value = b"".join((relation.create_head, row, after))
+            size = len(value) + len(record_key)
+            if size > bound.largest:
+                fitted = bound.fit(relation, None, row, size, (), "")
+                assert fitted.after is not None
+                big |= fitted.texts
+                big[CUT] = json.dumps(sorted(fitted.texts), ensure_ascii=False).encode()
+                marked = self._after(relation, assembler.read_position, chunk.time_us, fitted.names)
+                value = b"".join((relation.create_head, fitted.after, marked))
+                assembler.count_cut(relation, fitted.names)
+            if big:
                 index.put_texts(record_key, big, inserted=True)
-            assembler.add_read(relation, record_key, link, b"".join((relation.create_head, row, after)))
+            assembler.add_read(relation, record_key, link, value)
 
     def _relation(self, chunk: Chunk) -> CapturedRelation:
         shape = chunk.shape
@@ -85,7 +99,9 @@ class SnapshotReads:
             )
         return relation
 
-    def _after(self, relation: CapturedRelation, position: Position, time_us: int) -> bytes:
+    def _after(
+        self, relation: CapturedRelation, position: Position, time_us: int, truncated: Sequence[str] = ()
+    ) -> bytes:
         """What follows the row in every record of a chunk: source, op `r`, no transaction."""
         epoch, point, ordinal, sub = position
         return b"".join(
@@ -100,6 +116,7 @@ class SnapshotReads:
                 zigzag(point),
                 zigzag(ordinal),
                 zigzag(sub),
+                mark(truncated),
                 b"\2r\2",
                 zigzag(self._assembler.now_ms()),
                 b"\0",  # no transaction

@@ -22,7 +22,7 @@ from connector.change.decoding import ChangeDecoder
 from connector.change.position import Position
 from connector.change.record import Change
 from connector.change.selection import Selection
-from connector.errors import ConnectorError, LogUnavailable, SourceHeld, SourceUnavailable
+from connector.errors import ConnectorError, LogUnavailable, SourceUnavailable
 from connector.log.contract import LogReader, LogWriter
 from connector.log.opening import begun_with
 from connector.observe import Hub, SlotProgress
@@ -195,7 +195,7 @@ class Session:
         else:
             self.call(lambda: self.index.save([], meta))
 
-    def hold(self, error: SourceHeld, lsn: int) -> None:
+    def hold(self, error: ConnectorError, lsn: int) -> None:
         """Remember why nothing after `lsn` is read now."""
         self.remember(hold_text(error, lsn, self.index.meta()))
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import psycopg
 
-from connector.errors import SourceHeld, SourceUnavailable
+from connector.errors import RecordTooLarge, SourceHeld, SourceUnavailable
 from connector.source.assembler import Assembler
 from connector.source.attachment import Attachment
 from connector.source.decode.messages import violation
@@ -106,6 +106,14 @@ def stream(ground: Attachment, assembler: Assembler) -> None:
     except SourceHeld as error:
         session.hand_over(assembler)
         session.hold(error, assembler.commit_lsn)
+        raise
+    except RecordTooLarge as error:
+        # What was before it goes to the log; of its own transaction nothing more.
+        streamed = assembler.in_transaction
+        assembler.abandon()
+        session.hand_over(assembler)
+        if streamed:
+            session.hold(error, assembler.commit_lsn)
         raise
 
 
