@@ -216,13 +216,19 @@ class Assembler:
             raise violation(f"a message of unknown type {chr(kind)!r}")
         return 0
 
-    def take(self) -> Batch | None:
-        """Hand over what has gathered; None when there is nothing.
+    def take(self, open_too: bool = False) -> Batch | None:
+        """Hand over the transactions that are whole; None when there are none.
 
-        Inside a transaction the last entry of each partition stays here, because it may turn out to be the last.
+        open_too: what has gathered of the transaction that is open as well; then the last entry of each partition stays
+        here, because it may turn out to be the last.
         """
-        entries = self._entries
-        if self.in_transaction:
+        entries, size, changes = self._entries, self.size, self._changes
+        left_size = left_changes = 0
+        if not self.in_transaction:
+            if not self._end_lsn and not entries and not self._note:
+                return None
+            self._entries = []
+        elif open_too:
             held = sorted(self._last.values())
             kept = [entries[at] for at in held]
             if len(held) == len(entries) and not self._end_lsn:
@@ -231,26 +237,29 @@ class Assembler:
                 del entries[at]
             self._last = {entry.partition: at for at, entry in enumerate(kept)}
             self._entries = kept
-        elif not self._end_lsn and not entries and not self._note:
-            return None
         else:
-            self._entries = []
+            whole, size, changes = self._begun
+            if not self._end_lsn and not whole:
+                return None
+            self._entries, entries = entries[whole:], entries[:whole]
+            self._last = {partition: at - whole for partition, at in self._last.items()}
+            left_size, left_changes = self.size - size, self._changes - changes
         batch = Batch(
             entries,
             self._index.take(),
             self._transactions,
-            self._changes,
+            changes,
             self._end_lsn,
             self._done_lsn,
             self._done_time_us,
-            self.size,
+            size,
             self._note,
             self._truncated,
         )
         self._note = {}
         self._begun = (0, 0, 0)
-        self.size = self._truncated = 0
-        self._transactions = self._changes = self._end_lsn = 0
+        self.size, self._changes = left_size, left_changes
+        self._transactions = self._end_lsn = self._truncated = 0
         return batch
 
     def abandon(self) -> None:
@@ -589,7 +598,8 @@ class Assembler:
             filled.append(text)
         row, key, link = table.transcoder.fields_row(filled)
         big = table.big_texts(filled)
-        cut = sorted(restored.intersection(json.loads(known[CUT]))) if known and CUT in known else []
+        lost = restored.intersection(json.loads(known[CUT])) if known and CUT in known else ()
+        cut = [column.name for column in columns if column.name in lost]
         if cut:
             assert known is not None
             big |= {name: known[name] for name in cut} | {CUT: json.dumps(cut, ensure_ascii=False).encode()}

@@ -205,9 +205,9 @@ class Session:
         self.wait_for(lambda: job.done, "register a schema in the log")
         return int(job.result)
 
-    def hand_over(self, assembler: Assembler) -> None:
-        """Offer what has gathered to the log."""
-        batch = assembler.take()
+    def hand_over(self, assembler: Assembler, open_too: bool = False) -> None:
+        """Offer what has gathered to the log: of a transaction that is open nothing, unless `open_too`."""
+        batch = assembler.take(open_too)
         if batch is not None:
             self.feeder.offer(batch)
 
@@ -316,7 +316,8 @@ class Session:
             self._asked_at = now
         self._told = told
         self.told_at = time.monotonic()
-        self.hub.emit(SlotProgress(progress.received, progress.durable, told, progress.server_end))
+        waiting = 0 if self._feeder is None else self._feeder.waiting
+        self.hub.emit(SlotProgress(progress.received, progress.durable, told, progress.server_end, waiting))
 
     def _last_feedback(self) -> None:
         """After the log thread has ended: tell what became durable, if the server still listens."""

@@ -2,7 +2,8 @@
 
 Contract: `RowParts` takes the bytes of `Value` records of one shape, as the transcoder gives them. `fit` is a function
 of these bytes, the names and the room alone, so a replay cuts alike. All values of the named columns, in both images,
-that are longer than one common length are cut to it, the greatest at which the rows have room:
+that are longer than one common length are cut to it: the greatest power of two of bytes with which the rows have room,
+so that what was cut once stays as it is when a neighbour grows by a few bytes:
 - text, varchar, char (and domains over them, citext): at the end of a character;
 - bytea: between two bytes, also where it is written as base64 or hex;
 - json, jsonb: the whole value becomes the JSON text `null`, which is valid JSON and no NULL.
@@ -89,17 +90,14 @@ class RowParts:
         """The rows in no more than `room` bytes together; None when cutting the named columns does not do it."""
         images = [self._parts(before), self._parts(after)]
         values = [(parts, place) for parts in images if parts for place in self._named if parts[place] != b"\0"]
-        lengths = sorted(len(_content(parts[place])) for parts, place in values)
+        lengths = [len(_content(parts[place])) for parts, place in values]
         left = room - sum(map(len, (part for parts in images for part in parts)))
         left += sum(len(parts[place]) - _PREFIX for parts, place in values)
-        share = 0
-        for number, length in enumerate(lengths):
-            share = left // (len(lengths) - number)
-            if length > share:
-                break
-            left -= length
-        if share < LEAST:
-            return None
+        share = 1 << max(lengths, default=0).bit_length()
+        while sum(min(length, share) for length in lengths) > left:
+            share >>= 1
+            if share < LEAST:
+                return None
         cut: set[int] = set()
         texts: dict[str, bytes] = {}
         for parts, place in values:
