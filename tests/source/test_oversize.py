@@ -9,11 +9,17 @@ from typing import Any
 
 import pytest
 from attached_source import BIG, DOSSIER, UNIT, Attached, Running, until
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but not in the way mypy asks for
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+)
 from plugins.kafka import KafkaBroker
 
 from connector.change.envelope import row_key
 from connector.change.record import Change, Op
-from connector.errors import RecordTooLarge
+from connector.errors import LogError, RecordTooLarge
 from connector.log.contract import RECORD_OVERHEAD
 from connector.observe import TransactionsLogged
 from connector.source.index import KeyedIndex, remembered
@@ -42,12 +48,16 @@ def bounded(attached: Attached, **log: Any) -> None:
 def either(request: pytest.FixtureRequest, attached: Attached) -> Attached:
     """The attached connector on each of the logs."""
     if request.param == "kafka":
-        kafka: KafkaBroker = request.getfixturevalue("kafka")
-        attached.name = f"oversize-{os.getpid()}-{next(_names)}"
-        attached.log = {"kafka": {"brokers": kafka.bootstrap, "replication_factor": 1, "min_insync_replicas": 1}}
-        attached.settings = attached.settings_with()
-        attached.set_up()
+        on_kafka(attached, request.getfixturevalue("kafka"))
     return attached
+
+
+def on_kafka(attached: Attached, kafka: KafkaBroker) -> None:
+    """Have it log to a topic of its own."""
+    attached.name = f"oversize-{os.getpid()}-{next(_names)}"
+    attached.log = {"kafka": {"brokers": kafka.bootstrap, "replication_factor": 1, "min_insync_replicas": 1}}
+    attached.settings = attached.settings_with()
+    attached.set_up()
 
 
 def row_7(attached: Attached) -> list[Change]:
@@ -143,6 +153,57 @@ def test_a_row_of_2_mb_is_cut(either: Attached, lose_index: bool) -> None:
     with either.capturing():
         pass
     either.assert_exact()
+
+
+def set_topic(kafka: KafkaBroker, topic: str, size: int) -> None:
+    """Have a topic's batches take so many bytes."""
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap, "log_level": 0})
+    setting = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[setting])
+    admin.incremental_alter_configs([resource])[resource].result(20)
+
+
+@pytest.mark.heavy
+def test_a_broker_that_takes_less_than_it_did(attached: Attached, kafka: KafkaBroker) -> None:
+    """Its topic's bound is lowered: capture stops and names the setting; when it is raised again nothing is missing."""
+    on_kafka(attached, kafka)
+    topic = f"{attached.name}.changes"
+    with attached.capturing():
+        pass
+    running = attached.start()
+    running.until_streaming()
+    set_topic(kafka, topic, 100_000)
+    until(lambda: refuses(attached, running), "the broker refuses")
+    running.end()
+    assert isinstance(running.failure, LogError)
+    assert "max.message.bytes" in running.failure.cause
+    assert f"kafka-configs.sh --alter --topic {topic} --add-config max.message.bytes=16777216" in running.failure.mend
+    set_topic(kafka, topic, 16 * BOUND)
+    attached.owner.execute(AFTER)
+    until(lambda: passes(attached), "the broker takes it again")
+    told = row_7(attached)
+    assert [change.after["noi_dung"] for change in told if change.after] == [LARGE] * len(told)
+    assert len({change.position for change in told}) == len(told)
+    attached.assert_exact()
+
+
+def refuses(attached: Attached, running: Running) -> bool:
+    """Whether capture has given up for one more large row; the broker hears of its settings some time later."""
+    attached.owner.execute(TOO_MUCH, (LARGE,))
+    end = attached.ask("SELECT pg_current_wal_lsn()::text")[0][0]
+    until(
+        lambda: running.failure is not None or bool(attached.slot(f"confirmed_flush_lsn >= '{end}'")), "it is answered"
+    )
+    return running.failure is not None
+
+
+def passes(attached: Attached) -> bool:
+    """Whether capture goes on, started again."""
+    try:
+        with attached.capturing():
+            return True
+    except LogError:
+        return False
 
 
 def test_the_image_before_is_cut_alike(attached: Attached) -> None:
