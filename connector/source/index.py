@@ -125,6 +125,11 @@ class KeyedIndex:
         row = self._reader.execute("SELECT texts FROM toasted WHERE key = ?", (key,)).fetchone()
         return {} if row is None else _load(row[0])
 
+    @property
+    def open_footprint(self) -> int:
+        """Bytes in memory of what the transaction that is being read has changed."""
+        return self._changed.footprint
+
     def put_child(self, key: bytes, dossier: bytes, inserted: bool) -> None:
         """Remember a child's dossier."""
         self._children[key] = dossier
