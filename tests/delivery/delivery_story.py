@@ -281,7 +281,8 @@ class LoggedStory:
             value = encoder.message(context, change.marker, change.content, position, change.lsn, change.last)
             return Entry(partition, message_key(change.marker, position), value)
         encoder = self._encoder(change.table, table_schema(self._name, "legacy", SHAPES[change.table]))
-        value = encoder.row(context, change.op, change.before, change.after, position, change.lsn, 1, change.last)
+        rows = (change.before, change.after)
+        value = encoder.row(context, change.op, *rows, position, change.lsn, 1, change.last, change.truncated)
         if change.op is Op.TRUNCATE:
             return Entry(partition, truncate_key(change.table, position), value)
         return Entry(partition, row_key(change.table, change.key), value)

@@ -145,6 +145,7 @@ DIFFERENCES = (
     Listed("position", ("source.lsn", "source.ts_ms", "source.ts_us", "source.txId"), phase="snapshot"),
     Listed("position", ("source.sequence", "source.xmin", "source.ts_ns")),
     Listed("position", ("source.snapshot",), phase="snapshot"),
+    Listed("values that were cut", ("source.truncated",)),
     Listed("position", ("transaction.id", "transaction.total_order"), phase="stream"),
     Listed("version", ("source.version",)),
 )  # fmt: skip

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from itertools import count
 from typing import Any
 
@@ -204,6 +206,37 @@ def passes(attached: Attached) -> bool:
             return True
     except LogError:
         return False
+
+
+def status(attached: Attached) -> dict[str, Any]:
+    """What `emc-cdc status --json` says of the source, and whether it shows the same."""
+    written = attached.written() | {"mapping": {"extends": "preset:one-stop-generic", "SiteId": 327}}
+    written["log"] = {key: value for key, value in written["log"].items() if key in ("partitions", "embedded")}
+    config = attached.directory / "emc-cdc.yml"
+    config.write_text(json.dumps(written), encoding="utf-8")
+    command = [sys.executable, "-m", "connector.cli", "status", "--config", str(config)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    told = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False).stdout
+    source: dict[str, Any] = json.loads(told)["source"]
+    assert ("đã bị cắt bớt trong" in shown) == bool(source["truncated"])
+    assert ("tạm giữ từ" in shown) == (source["held"] is not None)
+    return source
+
+
+def test_status_tells_what_was_cut_and_what_holds(attached: Attached) -> None:
+    """How many records were cut of which column, and while capture is down why it is."""
+    bounded(attached, **CUT)
+    with attached.capturing():
+        attached.owner.execute(TOO_MUCH, (LARGE,))
+    found = status(attached)
+    assert (found["truncated"], found["held"]) == ({NOTE: 1}, None)
+    bounded(attached)
+    running = attached.start()
+    running.until_streaming()
+    attached.owner.execute(TOO_MUCH, ("x" + LARGE,))
+    error = stopped(running)
+    held = status(attached)["held"]
+    assert (held["subject"], held["cause"], held["mend"]) == (error.subject, error.cause, error.mend)
 
 
 def test_the_image_before_is_cut_alike(attached: Attached) -> None:
