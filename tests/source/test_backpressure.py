@@ -17,8 +17,6 @@ from plugins.proxy import Proxy
 from connector.source import session as sessions
 from connector.source.stream import BATCH
 
-pytestmark = pytest.mark.heavy
-
 MEMORY = 1024 * 1024
 """The least that may be set."""
 SLACK = 2 * BATCH

@@ -27,8 +27,6 @@ from connector.observe import TransactionsLogged
 from connector.source.index import KeyedIndex, remembered
 from connector.source.oversize import TRUNCATED
 
-pytestmark = pytest.mark.heavy
-
 BOUND = 1024 * 1024
 LARGE = BIG * 20
 """2 MB, which does not compress."""
