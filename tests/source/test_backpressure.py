@@ -150,11 +150,12 @@ def test_large_rows_make_no_large_batches(attached: Attached, monkeypatch: pytes
 
 def test_the_server_is_answered_for_longer_than_it_waits(attached: Attached) -> None:
     """A log that is only slow costs no connection: the walsender, which waits 8 s for a word, gets it in time."""
+    attached.log |= {"memory": MEMORY}
     with behind_a_gate(attached, attached.settings_with(stall_timeout=600)) as (gate, running):
         (began,) = attached.ask("SELECT clock_timestamp()")[0]
         gate.open.clear()
-        commit(attached)
-        assert gate.waiting.wait(60)
+        commit(attached, 5)
+        running.until(lambda: running.feedbacks[-1].waiting >= MEMORY, "nothing more is read")
         # A busy neighbour keeps the server talking, so that it wants answers.
         talk = """INSERT INTO "mot cua".nhat_ky (dong) SELECT 'x' FROM generate_series(1, 100)"""
         passed = "SELECT clock_timestamp() > %s + interval '9 s'"
