@@ -30,7 +30,7 @@ from connector.mapping.compile import compile_mapping, unwrap
 from connector.mapping.document import ListNode, MapNode, Node, ScalarNode, plain_value, read, shape
 from connector.mapping.extend import extend
 from connector.mapping.marks import OPERATION, Mark, Problems, nearest
-from connector.mapping.plan import Plan
+from connector.mapping.plan import Plan, check_truncation
 from connector.mapping.schema import mapping_schema
 from connector.settings import KafkaSettings, Settings
 
@@ -65,6 +65,8 @@ def load(path: Path) -> Configuration:
         except ConfigErrors as unreadable:  # a mapping file that is not YAML; the settings' errors are told too
             raise ConfigErrors([*problems.errors(), *unreadable.problems]) from None
         plan = compile_mapping(resolved, problems) if resolved is not None else None
+    if settings is not None and plan is not None:
+        check_truncation(plan, _truncated(root, settings), problems)
     problems.raise_found()
     assert settings is not None
     assert plan is not None
@@ -224,6 +226,15 @@ def _kafka(settings: KafkaSettings, root: MapNode, problems: Problems, unresolve
 
 def _unresolved_below(node: Node, unresolved: Problems) -> bool:
     return isinstance(node, MapNode) and any(unresolved.at(value.mark) for _, value in node.entries)
+
+
+def _truncated(root: MapNode, settings: Settings) -> list[tuple[str, Mark]]:
+    """The columns of `log.truncate`, each with its place."""
+    names = []
+    for number, name in enumerate(settings.log.truncate):
+        _, node, _ = _find(root, ("log", "truncate", str(number)))
+        names.append((name, node.mark))
+    return names
 
 
 def _plain(node: Node) -> Any:

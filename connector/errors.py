@@ -96,6 +96,10 @@ class LogUnavailable(LogError):
     transient = True
 
 
+class RecordTooLarge(LogError):
+    """A change is larger than a record of the log may be, and may not be cut."""
+
+
 class DeliveryError(ConnectorError):
     """The delivery state or EMC's settings are unusable."""
 

@@ -54,7 +54,10 @@ class SnapshotProgress(Observation):
 
 @dataclass(frozen=True, slots=True)
 class TransactionsLogged(Observation):
-    """A batch became durable in the log: whole source transactions, `records` of them written."""
+    """A batch became durable in the log: whole source transactions, `records` of them written.
+
+    truncated: records among them of which values were cut, because they would have been too large.
+    """
 
     transactions: int
     changes: int
@@ -62,16 +65,21 @@ class TransactionsLogged(Observation):
     size: int
     commit_lsn: int
     commit_time_us: int
+    truncated: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SlotProgress(Observation):
-    """Sent with every feedback: LSNs received, durable in the log, confirmed to the server, and its own end."""
+    """Sent with every feedback: LSNs received, durable in the log, confirmed to the server, and its own end.
+
+    waiting: bytes of changes in memory that the log has not taken yet.
+    """
 
     received: int
     durable: int
     confirmed: int
     server_end: int
+    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)

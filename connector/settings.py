@@ -168,6 +168,15 @@ class LogSettings(Section):
     embedded: EmbeddedSettings | None = None
     partitions: int = Field(default=4, ge=1, le=1000)
     memory: int = Field(default=32 * 1024 * 1024, ge=1024 * 1024, description="bytes of changes waiting for the log")
+    largest_record: Size = Field(
+        default=LARGEST_RECORD, ge=64 * 1024, le=LARGEST_RECORD, description="of one record, from 64kB to 16MB"
+    )
+    on_oversized: Literal["halt", "truncate"] = Field(
+        default="halt", description="a record beyond largest_record: stop and say so, or cut the columns of `truncate`"
+    )
+    truncate: tuple[str, ...] = Field(
+        default=(), description="columns that may be cut, as schema.table.column; with on_oversized: truncate"
+    )
 
     @model_validator(mode="after")
     def _one_backend(self) -> LogSettings:
@@ -175,6 +184,12 @@ class LogSettings(Section):
             raise ValueError("choose one of 'kafka' and 'embedded'")
         if self.format == "json" and self.kafka is not None and self.kafka.registry is not None:
             raise ValueError("a registry is for 'format: avro'; records in JSON need none, so take 'registry' away")
+        if self.on_oversized == "truncate" and not self.truncate:
+            raise ValueError("on_oversized: truncate cuts only columns that 'truncate' names: [schema.table.column]")
+        if self.truncate and self.on_oversized == "halt":
+            raise ValueError("'truncate' names columns, but nothing is cut without on_oversized: truncate")
+        if self.on_oversized == "truncate" and self.format == "json":
+            raise ValueError("on_oversized: truncate is for 'format: avro'; with JSON a record that is too large halts")
         return self
 
 

@@ -182,6 +182,28 @@ def test_every_preset_needs_nothing_but_a_site_id(tmp_path: Path) -> None:
         assert "the mapping lacks 'SiteId'" in error.cause
 
 
+def test_columns_that_may_be_cut(tmp_path: Path) -> None:
+    """Plain words, and what is only asked for being there: in place, behind a reference, in a template, of a child."""
+    text = (
+        MINIMAL.split("mapping:")[0]
+        + """\
+log: {on_oversized: truncate, truncate: [motcua.thu_tuc.ten, motcua.ho_so.noi_dung, motcua.ho_so.tep, \
+motcua.thanh_toan.ghi_chu]}
+mapping:
+  extends: preset:one-stop-generic
+  SiteId: 327
+  NameTTHC: {coalesce: [service.ten, {last: payments, column: ghi_chu}]}
+  Data: {cases: [{when: {tep: {set: true}, ngay_huy: null}, then: {template: '{noi_dung}'}}], else: noi_dung}
+"""
+    )
+    assert len(load(written(tmp_path, text)).settings.log.truncate) == 4
+    text = text.replace("tep: {set: true}", "tep: {not: {set: false}}")
+    load(written(tmp_path, text))
+    for worse in ("{not: x}", "[x, y]", "{gt: 5}", "{set: true, not: x}", "{not: {gt: 5}}"):
+        found = errors(tmp_path, text.replace("tep: {not: {set: false}}", f"tep: {worse}"))
+        assert [error.cause.split(":")[0] for error in found.values()] == ["all of 'motcua.ho_so.tep' is needed"]
+
+
 BROKEN = [
     ("name: motcua\n", "", "1:1", "the configuration lacks 'name'", "prefix of topics"),
     ("name: motcua", "name: Một cửa", "1:7", "'name': string should match pattern", "prefix of topics"),
@@ -202,6 +224,45 @@ BROKEN = [
     ("mapping:", "sorce: {}\nmapping:", "4:1", "the configuration has no 'sorce'", "did you mean 'source'?"),
     ("mapping:", "log: {partitions: ${env:X}}\nmapping:", "4:20", "expected ',' or '}'", "in quotes: '${env:NAME}'"),
     ("mapping:", "log: {partitions: 0}\nmapping:", "4:19", "greater than or equal to 1", "default: 4"),
+    ("mapping:", "log: {largest_record: 17MB}\nmapping:", "4:23", "less than or equal to 16777216", "64kB to 16MB"),
+    ("mapping:", "log: {largest_record: 2kB}\nmapping:", "4:23", "greater than or equal to 65536", "64kB to 16MB"),
+    ("mapping:", "log: {on_oversized: drop}\nmapping:", "4:21", "'halt' or 'truncate'", "beyond largest_record"),
+    ("mapping:", "log: {on_oversized: truncate}\nmapping:", "4:6", "only columns that 'truncate' names", "correct"),
+    (
+        "mapping:",
+        "log: {truncate: [motcua.thu_tuc.ten]}\nmapping:",
+        "4:6",
+        "nothing is cut without on_oversized: truncate",
+        "correct",
+    ),
+    (
+        "mapping:",
+        "log: {on_oversized: truncate, truncate: [motcua.thu_tuc.te]}\nmapping:",
+        "4:42",
+        "the mapping captures no column 'motcua.thu_tuc.te'",
+        "did you mean 'motcua.thu_tuc.ten'?",
+    ),
+    (
+        "mapping:",
+        "log: {on_oversized: truncate, truncate: [motcua.thu_tuc.ten, motcua.thu_tuc.ma]}\nmapping:",
+        "4:62",
+        "all of 'motcua.thu_tuc.ma' is needed",
+        "cut another column",
+    ),
+    (
+        "mapping:",
+        "log: {on_oversized: truncate, truncate: [motcua.ho_so.trang_thai]}\nmapping:",
+        "4:42",
+        "the mapping decides by it",
+        "cut another column",
+    ),
+    (
+        "mapping:",
+        "log: {on_oversized: truncate, truncate: [motcua.thanh_toan.ho_so_id]}\nmapping:",
+        "4:42",
+        "all of 'motcua.thanh_toan.ho_so_id' is needed",
+        "cut another column",
+    ),
     ("mapping:", "log: {partitions: vier}\nmapping:", "4:19", "'log.partitions': input should be a valid integer", "4"),
     ("mapping:", "log: {embedded: {}, kafka: {brokers: b}}\nmapping:", "4:6", "choose one of", "correct"),
     ("mapping:", "log: {format: xml}\nmapping:", "4:15", "'log.format': input should be 'avro' or 'json'", "avro"),

@@ -72,6 +72,7 @@ class ChangeDecoder:
                 commit_time_us=source["ts_us"],
                 marker=None if message is None else message["prefix"],
                 content=b"" if message is None else message["content"],
+                truncated=tuple(source.get("truncated") or ()),
             )
         except LogError:
             raise

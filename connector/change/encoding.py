@@ -7,7 +7,7 @@ messages are written with this one in production too, they are rare.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -71,10 +71,11 @@ class Encoder:
         lsn: int,
         table_order: int,
         last: bool,
+        truncated: Sequence[str] = (),
     ) -> bytes:
         """A row's record, or a TRUNCATE's (both rows None). Rows need the table's key columns at least."""
         body = {"before": self._values(before), "after": self._values(after)}
-        return self._write(context, op, body, position, lsn, table_order, last)
+        return self._write(context, op, body, position, lsn, table_order, last, truncated)
 
     def message(self, context: Context, prefix: str, content: bytes, position: Position, lsn: int, last: bool) -> bytes:
         """A marker's or logical message's record."""
@@ -99,6 +100,7 @@ class Encoder:
         lsn: int,
         table_order: int,
         last: bool,
+        truncated: Sequence[str] = (),
     ) -> bytes:
         schema, _, table = self._table.partition(".")
         transaction = context.transaction
@@ -120,6 +122,7 @@ class Encoder:
                 "lsn": lsn,
                 "ordinal": position.ordinal,
                 "sub": position.sub,
+                "truncated": list(truncated) or None,
             },
             "op": op.value,
             "ts_ms": context.now_ms,

@@ -5,6 +5,8 @@ canonical JSON, so that the same shape always finds the same schema id. Field or
 constant for a table comes first, then what is constant for a transaction, then what changes with every record; `last`
 is the very last byte, so that the writer can set it when it learns that the transaction has ended.
 A field whose column Avro cannot name says so in `column`; one that holds a decimal as text, in `numeral`.
+`source.truncated` names the columns whose values in this record (`before`, `after` or both) were cut because it would
+have been too large; null in every other record.
 Keys are JSON: `["schema.table","pk",…]` for rows, `["!truncate",…]` and `["!message",…]` with the position for the
 rest, so that compaction never drops those.
 """
@@ -149,6 +151,7 @@ def _tail() -> list[object]:
             {"name": "lsn", "type": "long"},
             {"name": "ordinal", "type": "long"},
             {"name": "sub", "type": "int"},
+            {"name": "truncated", "type": ["null", {"type": "array", "items": "string"}], "default": None},
         ],
         "connect.name": "io.debezium.connector.postgresql.Source",
     }

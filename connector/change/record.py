@@ -45,6 +45,7 @@ class Change:
     transaction: the source's transaction id as Debezium writes it, None for reads.
     last: the last record of its source transaction in this partition.
     commit_time_us: commit time, microseconds since the Unix epoch (snapshot time for reads).
+    truncated: the columns whose values were cut because the record would have been too large.
     """
 
     op: Op
@@ -59,3 +60,4 @@ class Change:
     commit_time_us: int
     marker: str | None = None
     content: bytes = b""
+    truncated: tuple[str, ...] = ()

@@ -27,6 +27,7 @@ from connector.source.connection import ask
 from connector.source.gap import GAP, unpermitted
 from connector.source.hold import read_hold
 from connector.source.index import remembered
+from connector.source.oversize import TRUNCATED
 from connector.source.retention import measure
 
 # How much WAL the slot retains, and how far confirmation is behind, in bytes; on a standby, of what it has applied.
@@ -94,6 +95,7 @@ def _source(settings: Settings) -> dict[str, Any]:
         "behind_bytes": behind,
         "held": None if hold is None else asdict(hold),
         "snapshot": _snapshot(meta),
+        "truncated": json.loads(meta.get(TRUNCATED) or "{}"),
         "wal_budget": {
             "bytes": settings.source.wal_budget,
             "passed": verdict.passed,
@@ -183,6 +185,8 @@ def _show(found: dict[str, Any]) -> None:
                 f"[yellow]![/] vượt source.wal_budget: {escape(source['wal_budget']['cause'])}\n"
                 f"    [green]→[/] {escape(source['wal_budget']['mend'])}"
             )
+        for column, count in source["truncated"].items():
+            console.print(f"[yellow]![/] {escape(column)}: đã bị cắt bớt trong {count} bản ghi (log.on_oversized)")
         if held := source["held"]:
             console.print(
                 f"[yellow]![/] tạm giữ từ {held['since']}: {escape(held['subject'])}: {escape(held['cause'])}\n"

@@ -256,6 +256,8 @@ class _Lines:
             *about,
             lsn_text(change.lsn),
         ]
+        if change.truncated:
+            parts.append(f"(cut: {', '.join(change.truncated)})")
         if self._values and change.after is not None:
             parts.append(json.dumps(self._form(record.value)["after"], ensure_ascii=False))
         return _printable(" ".join(parts))

@@ -63,6 +63,8 @@ DECLARED = (
     Declared("log_changes", "counter", "Row changes made durable in the log"),
     Declared("log_records", "counter", "Records written to the log"),
     Declared("log_bytes", "counter", "Bytes written to the log"),
+    Declared("log_truncated_records", "counter", "Records written of which values were cut to fit"),
+    Declared("log_waiting_bytes", "gauge", "Changes in memory that the log has not taken yet, bytes"),
     Declared("log_commit_time_seconds", "gauge", "Commit time of the last durable transaction, Unix time"),
     Declared("fold_records", "counter", "Records folded into the state", ("partition",)),
     Declared("fold_lag_records", "gauge", "Records in the log that are not folded yet", ("partition",)),
@@ -119,7 +121,8 @@ class Metrics:
                 counters["source_disconnects"].inc(int(self._connected))
                 self._connected = False
                 gauges["source_connected"].set(0)
-            case SlotProgress(received, durable, confirmed, server_end):
+            case SlotProgress(received, durable, confirmed, server_end, waiting):
+                gauges["log_waiting_bytes"].set(waiting)
                 lsns = {"received": received, "durable": durable, "confirmed": confirmed, "server_end": server_end}
                 for at, lsn in lsns.items():
                     gauges["source_lsn"].labels(at).set(lsn)
@@ -131,7 +134,8 @@ class Metrics:
             case SnapshotProgress(table, rows, _, _, _, age):
                 gauges["snapshot_rows"].labels(table).set(rows)
                 gauges["snapshot_age_seconds"].set(age)
-            case TransactionsLogged(transactions, changes, records, size, _, commit_time_us):
+            case TransactionsLogged(transactions, changes, records, size, _, commit_time_us, truncated):
+                counters["log_truncated_records"].inc(truncated)
                 counters["log_transactions"].inc(transactions)
                 counters["log_changes"].inc(changes)
                 counters["log_records"].inc(records)

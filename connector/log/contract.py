@@ -17,11 +17,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
+
+RECORD_OVERHEAD: Final = 128
+"""Bytes that a log adds to a record's key and value at most: Kafka's batch of one record has 61 and up to 36."""
 
 
 class Entry(NamedTuple):
-    """A record to be appended. `value` is in the Confluent wire format (magic 0, schema id, Avro), or JSON (`{`…)."""
+    """A record to be appended. `value` is in the Confluent wire format (magic 0, schema id, Avro), or JSON (`{`…).
+
+    Key, value and RECORD_OVERHEAD take no more than `settings.LARGEST_RECORD` bytes.
+    """
 
     partition: int
     key: bytes

@@ -22,6 +22,9 @@ from connector.settings import LARGEST_RECORD, KafkaSettings
 
 Client = TypeVar("Client")
 
+_QUEUE_KBYTES: Final = 4 * LARGEST_RECORD // 1024
+"""What librdkafka holds of an append, copied; a record that goes to every partition is copied for each of them."""
+
 _FENCED: Final = frozenset({
     KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH,
 })  # fmt: skip
@@ -137,6 +140,7 @@ class Cluster:
             "linger.ms": 20,
             "compression.type": "lz4",
             "queue.buffering.max.messages": 500_000,
+            "queue.buffering.max.kbytes": _QUEUE_KBYTES,
             "socket.timeout.ms": self._connect_ms,
             "delivery.report.only.error": True,
         }
@@ -281,8 +285,10 @@ class Cluster:
             return LogError(
                 operation,
                 subject,
-                f"a record is too large ({error.str()})",
-                f"raise max.message.bytes of the topic to {LARGEST_RECORD}, or leave its largest column unmapped",
+                f"a record is too large for the topic's max.message.bytes ({error.str()})",
+                f"kafka-configs.sh --alter --topic {subject} --add-config max.message.bytes={LARGEST_RECORD}; or set"
+                " log.largest_record to no more than the topic takes, so that log.on_oversized decides; then start"
+                " again: nothing of the append is there, and nothing is lost",
             )
         if code == KafkaError.INVALID_TRANSACTION_TIMEOUT:
             return LogError(

@@ -34,7 +34,7 @@ PARAMETERS: Mapping[str, Kind] = MappingProxyType(
         "CodeProfile": kinds.TEXT,
         "SiteId": kinds.SITE,
         "CodeTTHC": kinds.TEXT,
-        "NameTTHC": kinds.TEXT,
+        "NameTTHC": kinds.PROSE,
         "Level": kinds.LEVEL,
         "FormsReception": kinds.RECEPTION,
         "Result": kinds.RESULT,

@@ -96,7 +96,7 @@ def _entry(key: ScalarNode, value: Node, paths: Paths, problems: Problems) -> Co
         case "not":
             inner = compile_condition(value, paths, problems)
             return lambda scope: not inner(scope)
-    place = paths.resolve(key, moment=_type_of(value))
+    place = paths.resolve(key, moment=_type_of(value), whole=not asks_whether_filled(value))
     test = compile_test(value, problems)
     return never if place is None else at(place, test)
 
@@ -148,6 +148,18 @@ def some(parts: list[Condition]) -> Condition:
         return False
 
     return either
+
+
+def asks_whether_filled(node: Node) -> bool:
+    """Whether a test asks for no more than whether there is a value."""
+    match node:
+        case ScalarNode():
+            return node.value is None
+        case MapNode():
+            return all(
+                key.value == "set" or (key.value == "not" and asks_whether_filled(of)) for key, of in node.entries
+            )
+    return False
 
 
 def compile_test(node: Node, problems: Problems) -> Test:

@@ -86,6 +86,7 @@ class Kind:
     words: the closed words, none when any text will do.
     wrong: says why a constant of the YAML does not fit (cause, mend), or None when it does.
     read: a column's value as the fact's; None when it does not fit.
+    prose: plain words for people, of which the beginning would do.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Kind:
     wrong: Callable[[ScalarNode], tuple[str, str] | None]
     read: Callable[[Value], object]
     guide: Mapping[object, str] = field(default_factory=dict)
+    prose: bool = False
 
 
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
@@ -180,7 +182,8 @@ def _read_payment(value: Value) -> object:
 _PAYMENTS = {word.value: word for word in PaymentChannel}
 
 TEXT = Kind("text", (), _any, _read_text)
-DATA = Kind("text", (), _any, _read_data)
+PROSE = Kind("text", (), _any, _read_text, prose=True)
+DATA = Kind("text", (), _any, _read_data, prose=True)
 TRUTH = Kind("true or false", (), _truth, _read_truth)
 LEVEL = Kind("level", (), _level, _read_level)
 SITE = Kind("site id", (), _site, _read_site)

@@ -26,7 +26,9 @@ PATH = "a column path is `column` or `reference.column`"
 class Paths(Protocol):
     """Gives column paths their place; records what is used."""
 
-    def resolve(self, path: ScalarNode, *, value: bool = False, moment: str | None = None) -> Place | None:
+    def resolve(
+        self, path: ScalarNode, *, value: bool = False, moment: str | None = None, whole: bool = True
+    ) -> Place | None:
         """The place of a path's content, or None after a problem was noted; `value`, `moment` as in `ColumnUse`."""
 
     def is_child(self, name: str) -> bool:
@@ -74,13 +76,15 @@ class Names:
     uses: list[ColumnUse] = field(default_factory=list)
     unreadable: set[str] = field(default_factory=set)
 
-    def resolve(self, path: ScalarNode, *, value: bool = False, moment: str | None = None) -> Place | None:
+    def resolve(
+        self, path: ScalarNode, *, value: bool = False, moment: str | None = None, whole: bool = True
+    ) -> Place | None:
         parts = column_path(path, self.problems)
         if parts is None:
             return None
         owner, column = parts
         if owner is None:
-            self._note(self.dossier, column, path.mark, value=value, moment=moment)
+            self._note(self.dossier, column, path.mark, value=value, moment=moment, whole=whole)
             return 0, column
         reference = self.references.get(owner)
         if reference is None:
@@ -95,7 +99,7 @@ class Names:
                 self.problems.choose(path.mark, told, owner, self.references or ["(none is declared under references)"])
             return None
         self.use(reference)
-        self._note(reference.table, column, path.mark, value=value, moment=moment)
+        self._note(reference.table, column, path.mark, value=value, moment=moment, whole=whole)
         return reference.slot, column
 
     def is_child(self, name: str) -> bool:
@@ -124,14 +128,23 @@ class Names:
             self.resolve(reference.source)
 
     def _note(
-        self, table: ScalarNode | None, column: str, mark: Mark, *, value: bool = False, moment: str | None = None
+        self,
+        table: ScalarNode | None,
+        column: str,
+        mark: Mark,
+        *,
+        value: bool = False,
+        moment: str | None = None,
+        whole: bool = True,
     ) -> None:
         if table is not None:
-            self.uses.append(ColumnUse(table.text, column, mark, value, moment))
+            self.uses.append(ColumnUse(table.text, column, mark, value, moment, whole))
 
-    def note_child(self, child: ChildTable, column: str, mark: Mark, *, value: bool, moment: str | None) -> None:
+    def note_child(
+        self, child: ChildTable, column: str, mark: Mark, *, value: bool, moment: str | None, whole: bool
+    ) -> None:
         """A column of a child's rows is used."""
-        self._note(child.table, column, mark, value=value, moment=moment)
+        self._note(child.table, column, mark, value=value, moment=moment, whole=whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +154,9 @@ class ChildPaths:
     names: Names
     owner: ChildTable
 
-    def resolve(self, path: ScalarNode, *, value: bool = False, moment: str | None = None) -> Place | None:
+    def resolve(
+        self, path: ScalarNode, *, value: bool = False, moment: str | None = None, whole: bool = True
+    ) -> Place | None:
         parts = column_path(path, self.names.problems)
         if parts is None:
             return None
@@ -149,7 +164,7 @@ class ChildPaths:
             told = f"'{path.written}' is not a column of the child table {self.owner.table.text}"
             self.names.problems.add(path.mark, told, "inside a child, write its own columns only, without a dot")
             return None
-        self.names.note_child(self.owner, parts[1], path.mark, value=value, moment=moment)
+        self.names.note_child(self.owner, parts[1], path.mark, value=value, moment=moment, whole=whole)
         return 0, parts[1]
 
     def is_child(self, name: str) -> bool:

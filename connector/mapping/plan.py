@@ -7,7 +7,7 @@ the view for each reference row at most once and never raises for what a row hol
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from connector.change.selection import Selection
@@ -39,7 +39,8 @@ class TableUse:
 class ColumnUse:
     """Where the mapping names a column of a table.
 
-    value: its content goes to EMC or into a value map. moment: the type of date or time it is read as.
+    value: its content goes to EMC or into a value map. moment: the type of date or time it is read as. whole: the
+    beginning of a value would not do, as it would for plain words, or where it is only asked whether it is filled.
     """
 
     table: str
@@ -47,6 +48,7 @@ class ColumnUse:
     mark: Mark
     value: bool = False
     moment: str | None = None
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,6 +85,19 @@ _NO_VALUES = re.compile(
     r"timestamp|date|time|interval|bytea|json|xml|point|bit varying|varbit|bit\((?!1\))|(.*\.)?hstore\Z|.*\[\]\Z|_"
 )
 """Types, by `format_type` or `pg_type.typname`, whose representation in the log says nothing to EMC."""
+
+
+def check_truncation(plan: Plan, names: Sequence[tuple[str, Mark]], problems: Problems) -> None:
+    """Note what of `log.truncate` may not be cut: columns that are not captured, and those of which all is needed."""
+    cut = {f"{use.table}.{use.column}": use for use in plan.columns}
+    needed = {f"{use.table}.{use.column}": use for use in plan.columns if use.whole}
+    for name, mark in names:
+        if name not in cut:
+            allowed = [column for column in cut if column not in needed] or ["(no column of this mapping)"]
+            problems.choose(mark, f"the mapping captures no column '{name}'", name, allowed)
+        elif name in needed:
+            told = f"all of '{name}' is needed: the mapping decides by it, or it is a code ({needed[name].mark})"
+            problems.add(mark, told, "cut another column, or none: on_oversized: halt")
 
 
 def against_catalog(plan: Plan, columns: Mapping[str, Mapping[str, str]]) -> list[ConfigError]:

@@ -94,7 +94,7 @@ class Values:
             told = f"'{node.written}' is not a column path"
             self._problems.add(node.mark, told, "for text of your own write {constant: 'text'}")
             return nothing
-        return self._column(node)
+        return self._column(node, kind)
 
     def _constant(self, node: ScalarNode, kind: Kind) -> Getter:
         wrong = kind.wrong(node)
@@ -107,8 +107,8 @@ class Values:
         # Text keeps the characters that were written: 1.000100 is a code, not a number.
         return always(node.text if kind.read is TEXT.read or isinstance(node.value, str) else node.value)
 
-    def _column(self, path: ScalarNode) -> Getter:
-        place = self._paths.resolve(path, value=True)
+    def _column(self, path: ScalarNode, kind: Kind) -> Getter:
+        place = self._paths.resolve(path, value=True, whole=not kind.prose)
         if place is None:
             return nothing
         slot, column = place
@@ -141,7 +141,7 @@ class Values:
             case "constant":
                 return self.compile(parts["constant"], kind, literal=True)
             case "column":
-                return self._named_column(parts["column"], self._paths)
+                return self._named_column(parts["column"], self._paths, kind)
             case "of":
                 return self._map(parts, kind)
             case "cases":
@@ -149,7 +149,7 @@ class Values:
             case "coalesce":
                 return self._coalesce(parts["coalesce"], kind)
             case "template":
-                return self._template(parts["template"])
+                return self._template(parts["template"], kind)
             case "count":
                 return self._count(parts)
             case "substring":
@@ -159,13 +159,13 @@ class Values:
             case "date":
                 return self._date(parts)
             case _:
-                return self._pick(parts, form)
+                return self._pick(parts, form, kind)
 
-    def _named_column(self, node: Node, paths: Paths) -> Getter:
+    def _named_column(self, node: Node, paths: Paths, kind: Kind) -> Getter:
         if not isinstance(node, ScalarNode):
             self._problems.add(node.mark, f"'column' takes a column, not {shape(node)}", "write column: name")
             return nothing
-        place = paths.resolve(node, value=True)
+        place = paths.resolve(node, value=True, whole=not kind.prose)
         if place is None:
             return nothing
         slot, column = place
@@ -246,7 +246,7 @@ class Values:
 
         return first_there
 
-    def _template(self, node: Node) -> Getter:
+    def _template(self, node: Node, kind: Kind) -> Getter:
         if not isinstance(node, ScalarNode) or not isinstance(node.value, str):
             mend = "write template: '{reference.column}-{column}'"
             self._problems.add(node.mark, f"'template' takes text, not {shape(node)}", mend)
@@ -264,7 +264,7 @@ class Values:
                 return nothing
             else:
                 path = found[1].strip()
-                parts.append(self._column(ScalarNode(path, path, plain=True, mark=node.mark, written=path)))
+                parts.append(self._column(ScalarNode(path, path, plain=True, mark=node.mark, written=path), kind))
         parts.append(always(node.text[end:]))
 
         def fill(scope: Scope) -> Value:
@@ -290,12 +290,12 @@ class Values:
         slot, inside = child
         return slot, inside, compile_condition(parts["where"], inside, self._problems) if "where" in parts else None
 
-    def _pick(self, parts: dict[str, Node], form: str) -> Getter:
+    def _pick(self, parts: dict[str, Node], form: str, kind: Kind) -> Getter:
         child = self._child(parts[form], parts, form)
         if child is None:
             return nothing
         slot, inside, where = child
-        column = self._named_column(parts["column"], inside)
+        column = self._named_column(parts["column"], inside, kind)
         backwards = form == "last"
 
         def pick(scope: Scope) -> Value:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -25,7 +26,7 @@ from connector.change.envelope import (
     truncate_key,
 )
 from connector.change.partitioner import murmur2, partitioner
-from connector.change.position import Position
+from connector.change.position import Position, lsn_text
 from connector.change.record import Op
 from connector.change.shape import Column
 from connector.errors import ProtocolViolation, SourceGap
@@ -48,6 +49,7 @@ from connector.source.decode.transcoder import PADDING
 from connector.source.fitting import fit, renamed
 from connector.source.index import NO_DOSSIER, IndexChanges, KeyedIndex, Texts
 from connector.source.meanwhile import UNREAD, Meanwhile
+from connector.source.oversize import CUT, TRUNCATED, RecordBound
 from connector.source.proof import Proof
 from connector.source.protocol import PAYLOAD, payload_lsn
 from connector.source.recordform import AVRO, Rare, RecordForm
@@ -90,6 +92,8 @@ class Batch:
     size: int
     note: Mapping[str, str]
     """What the index's meta remembers as soon as this is durable."""
+    truncated: int = 0
+    """Records of which values were cut."""
 
 
 class Assembler:
@@ -99,7 +103,7 @@ class Assembler:
     ancestors: pg_class.oid of a relation that is not in the catalog → full names of the tables that it is a part of;
     known_at: LSN at which the catalog was read; fits: told of a table whose relation fits although it is newer;
     begins_at: LSN before which every transaction was streamed earlier, or is in the snapshot;
-    types: what the types of the database come down to; form: how records are written.
+    types: what the types of the database come down to; bound: what a record may take; form: how records are written.
     """
 
     def __init__(
@@ -118,6 +122,7 @@ class Assembler:
         fits: Callable[[CatalogTable], None],
         begins_at: int,
         types: BaseTypes,
+        bound: RecordBound,
         form: RecordForm = AVRO,
     ) -> None:
         self.name = name
@@ -137,6 +142,8 @@ class Assembler:
         """What streamed transactions change, remembered while a snapshot is read."""
         self._touched: set[bytes] | None = None
         self._types = types
+        self.bound = bound
+        self._largest = bound.largest
         self.form = form
         self._create, self._update_op, self._delete_op, self._arrival = (
             form.create,
@@ -159,7 +166,11 @@ class Assembler:
         self._done_lsn = 0
         self._done_time_us = 0
         self._note: dict[str, str] = {}
+        self._truncated = 0
+        self._cut: Counter[str] | None = None
         # The transaction
+        self._begun = (0, 0, 0)
+        """What had gathered when it began: entries, bytes, changes."""
         self.in_transaction = False
         self._serial = 0
         self.commit_lsn = 0
@@ -208,13 +219,19 @@ class Assembler:
             raise violation(f"a message of unknown type {chr(kind)!r}")
         return 0
 
-    def take(self) -> Batch | None:
-        """Hand over what has gathered; None when there is nothing.
+    def take(self, open_too: bool = False) -> Batch | None:
+        """Hand over the transactions that are whole; None when there are none.
 
-        Inside a transaction the last entry of each partition stays here, because it may turn out to be the last.
+        open_too: what has gathered of the transaction that is open as well; then the last entry of each partition stays
+        here, because it may turn out to be the last.
         """
-        entries = self._entries
-        if self.in_transaction:
+        entries, size, changes = self._entries, self.size, self._changes
+        left_size = left_changes = 0
+        if not self.in_transaction:
+            if not self._end_lsn and not entries and not self._note:
+                return None
+            self._entries = []
+        elif open_too:
             held = sorted(self._last.values())
             kept = [entries[at] for at in held]
             if len(held) == len(entries) and not self._end_lsn:
@@ -223,25 +240,38 @@ class Assembler:
                 del entries[at]
             self._last = {entry.partition: at for at, entry in enumerate(kept)}
             self._entries = kept
-        elif not self._end_lsn and not entries and not self._note:
-            return None
         else:
-            self._entries = []
+            whole, size, changes = self._begun
+            if not self._end_lsn and not whole:
+                return None
+            self._entries, entries = entries[whole:], entries[:whole]
+            self._last = {partition: at - whole for partition, at in self._last.items()}
+            left_size, left_changes = self.size - size, self._changes - changes
         batch = Batch(
             entries,
             self._index.take(),
             self._transactions,
-            self._changes,
+            changes,
             self._end_lsn,
             self._done_lsn,
             self._done_time_us,
-            self.size,
+            size,
             self._note,
+            self._truncated,
         )
         self._note = {}
-        self.size = 0
-        self._transactions = self._changes = self._end_lsn = 0
+        self._begun = (0, 0, 0)
+        self.size, self._changes = left_size, left_changes
+        self._transactions = self._end_lsn = self._truncated = 0
         return batch
+
+    def abandon(self) -> None:
+        """Forget what has gathered of the transaction that is open; the slot has it still."""
+        if self.in_transaction:
+            entries, self.size, self._changes = self._begun
+            del self._entries[entries:]
+            self._last.clear()
+            self.in_transaction = False
 
     def _begin(self, data: bytes) -> None:
         if len(data) != PAYLOAD + 1 + _BEGIN.size + len(PADDING):
@@ -256,6 +286,7 @@ class Assembler:
         self._xid = xid
         self._ordinal = 0
         self._opened = False
+        self._begun = (len(self._entries), self.size, self._changes)
         self._last.clear()
         self._replaying = (self.epoch, commit_lsn) <= self._highest[:2]
         if self.meanwhile is not None:
@@ -297,7 +328,7 @@ class Assembler:
             raise violation("an insert without a new row")
         made = table.tuple_row(data, _TUPLE) if len(data) < table.toast_at else None
         if made is None:
-            row, key, link = self._big_row(table, data, _TUPLE, None, None, True)
+            row, key, link, _ = self._big_row(table, data, _TUPLE, None, None, True)
         else:
             row, key, link, _ = made
         record_key = table.key_prefix + key + b"]"
@@ -332,9 +363,10 @@ class Assembler:
                 raise violation("an update without a new row")
             at = end + 1
         made = table.tuple_row(data, at) if len(data) < table.toast_at else None
+        cut: Sequence[str] = ()
         if made is None:
             try:
-                row, key, link = self._big_row(table, data, at, old_key, old_fields, False)
+                row, key, link, cut = self._big_row(table, data, at, old_key, old_fields, False)
             except _NotReadYet as unread:
                 self._lay_over(table, data, unread, old_row, old_key, old_link if marker == _OLD else None)
                 return
@@ -346,7 +378,7 @@ class Assembler:
             assert old_row is not None
             known_link = old_link if marker == _OLD or table.is_dossier else None
             self._remove(table, data, old_row, old_key, known_link)
-            self._arrive(table, data, row, key, link)
+            self._arrive(table, data, row, key, link, cut)
             return
         if table.is_child:
             known = self._index.dossier_of(record_key)
@@ -357,10 +389,10 @@ class Assembler:
                 # The child moved to another dossier: gone there, new here (DESIGN section 3).
                 gone = old_row if old_row is not None else table.key_row(key)
                 self._remove(table, data, gone, key, old_link if marker == _OLD else None)
-                self._arrive(table, data, row, key, link)
+                self._arrive(table, data, row, key, link, cut)
                 return
         before = old_row if marker == _OLD else None
-        self._emit(table, data, link, record_key, before, row, self._update_op)
+        self._emit(table, data, link, record_key, before, row, self._update_op, 0, cut)
 
     def _delete(self, data: bytes) -> None:
         if len(data) < _SHORTEST:
@@ -379,12 +411,14 @@ class Assembler:
         row, key, link, _ = old
         self._remove(table, data, row, key, link if marker == _OLD or table.is_dossier else None)
 
-    def _arrive(self, table: CapturedRelation, data: bytes, row: bytes, key: bytes, link: bytes | None) -> None:
+    def _arrive(
+        self, table: CapturedRelation, data: bytes, row: bytes, key: bytes, link: bytes | None, cut: Sequence[str]
+    ) -> None:
         """The second half of an update that is told as a delete and a create."""
         record_key = table.key_prefix + key + b"]"
         if table.is_child:
             self._index.put_child(record_key, link if link is not None else NO_DOSSIER, False)
-        self._emit(table, data, link, record_key, None, row, self._arrival, 1)
+        self._emit(table, data, link, record_key, None, row, self._arrival, 1, cut)
 
     def _remove(self, table: CapturedRelation, data: bytes, row: bytes, key: bytes, link: bytes | None) -> None:
         record_key = table.key_prefix + key + b"]"
@@ -415,7 +449,9 @@ class Assembler:
         after: bytes | None,
         op: bytes,
         sub: int = 0,
+        cut: Sequence[str] = (),
     ) -> None:
+        """cut: columns of `after` whose values were cut earlier."""
         if table.serial != self._serial:
             self._enter(table)
         if self._touched is not None:
@@ -437,20 +473,71 @@ class Assembler:
         else:
             value = join(table.update_head, before, self._second + after, context, data, ordinal, op, identity, order)
         entries = self._entries
+        size = len(value) + len(key)
+        if size > self._largest or cut:
+            value = self._cut_record(table, data, link, record_key, before, after, value, size, op, sub, cut)
+            size = len(value) + len(key)
         if link is not None and not self._replaying:
             # Nearly every record: one partition, nothing to compare it with.
             partition = self._partition_of(link)
             self._last[partition] = len(entries)
             entries.append(_new(Entry, (partition, key, value)))
-            self.size += len(value) + len(key)
+            self.size += size
         else:
             for partition in self.targets(table, record_key, link):
                 if self._replaying and self._has(partition, sub):
                     continue
                 self._last[partition] = len(entries)
                 entries.append(_new(Entry, (partition, key, value)))
-                self.size += len(value) + len(key)
+                self.size += size
         self._changes += 1
+
+    def _cut_record(
+        self,
+        table: CapturedRelation,
+        data: bytes,
+        link: bytes | None,
+        record_key: bytes,
+        before: bytes | None,
+        after: bytes | None,
+        value: bytes,
+        size: int,
+        op: bytes,
+        sub: int,
+        cut: Sequence[str],
+    ) -> bytes:
+        """The record of a change that is too large, or of which values were cut earlier, with the mark that says so."""
+        if self._replaying and all(self._has(partition, sub) for partition in self.targets(table, record_key, link)):
+            return value  # the log has it, maybe under another bound
+        names = cut
+        marked = self.form.marked(op, names)
+        if size + len(marked) - len(op) > self._largest:
+            fitted = self.bound.fit(table, before, after, size, cut, self._where(data))
+            before, after, names = fitted.before, fitted.after, fitted.names
+            marked = self.form.marked(op, names)
+            if fitted.texts:
+                lost = json.dumps(sorted({*fitted.texts, *cut}), ensure_ascii=False).encode()
+                texts = {**self._index.texts_of(record_key), **fitted.texts, CUT: lost}
+                self._index.put_texts(record_key, texts, op is self._create)
+        self.count_cut(table, names)
+        head = table.create_head if before is None else table.update_head
+        first = before if before is not None else after
+        assert first is not None
+        second = b"" if before is None else self._no_second if after is None else self._second + after
+        return self._join(head, first, second, table.context, data, self._ordinal, marked, self._identity, table.order)
+
+    def count_cut(self, table: CapturedRelation, names: Sequence[str]) -> None:
+        """One more record of which the values of these columns were cut."""
+        if self._cut is None:
+            self._cut = Counter(json.loads(self._index.meta().get(TRUNCATED) or "{}"))
+        self._cut.update(f"{table.name}.{name}" for name in names)
+        self._truncated += 1
+        self._note[TRUNCATED] = json.dumps(self._cut, ensure_ascii=False)
+
+    def _where(self, data: bytes) -> str:
+        return (
+            f"LSN {lsn_text(payload_lsn(data))}, transaction {self._xid}, which commits at {lsn_text(self.commit_lsn)}"
+        )
 
     def _has(self, partition: int, sub: int) -> bool:
         tail = self._tails.get(partition)
@@ -476,8 +563,11 @@ class Assembler:
         old_key: bytes | None,
         old_fields: tuple[Field, ...] | None,
         inserted: bool,
-    ) -> tuple[bytes, bytes, bytes | None]:
-        """A row that has, or may have next time, values that PostgreSQL leaves out: fill them in, remember them."""
+    ) -> tuple[bytes, bytes, bytes | None, Sequence[str]]:
+        """A row that has, or may have next time, values that PostgreSQL leaves out: fill them in, remember them.
+
+        The last of the result: columns that were filled in with what was left of them when they were cut.
+        """
         fields, end = read_tuple(data[: -len(PADDING)], at)
         if end != len(data) - len(PADDING):
             raise violation(f"a row of {table.name} has another length than its message")
@@ -487,6 +577,7 @@ class Assembler:
         if old_key is not None:
             key = old_key
         known: Texts | None = None
+        restored: set[str] = set()
         filled: list[bytes | None] = []
         for place, column, text in zip(table.kept, columns, texts, strict=True):
             if text is UNCHANGED:
@@ -495,16 +586,23 @@ class Assembler:
                 else:
                     known = self._index.texts_of(table.key_prefix + key + b"]") if known is None else known
                     text = known.get(column.name, UNCHANGED)
+                    restored.add(column.name)
                 if text is UNCHANGED:
                     if self._being_read(table):
                         raise _NotReadYet(new_key, dict(zip((each.name for each in columns), texts, strict=True)))
                     raise _hole(table.name, column.name)
             assert text is None or isinstance(text, bytes)
             filled.append(text)
-        made = table.transcoder.fields_row(filled)
-        if big := table.big_texts(filled):
-            self._index.put_texts(table.key_prefix + made[1] + b"]", big, inserted)
-        return made
+        row, key, link = table.transcoder.fields_row(filled)
+        big = table.big_texts(filled)
+        lost = restored.intersection(json.loads(known[CUT])) if known and CUT in known else ()
+        cut = [column.name for column in columns if column.name in lost]
+        if cut:
+            assert known is not None
+            big |= {name: known[name] for name in cut} | {CUT: json.dumps(cut, ensure_ascii=False).encode()}
+        if big:
+            self._index.put_texts(table.key_prefix + key + b"]", big, inserted)
+        return row, key, link, cut
 
     def _being_read(self, table: CapturedRelation) -> bool:
         return self.meanwhile is not None and table.name in self.meanwhile.tables
@@ -599,6 +697,7 @@ class Assembler:
         key, value = self.message_entry(
             self._slow_context(), message.prefix, message.content, position, payload_lsn(data)
         )
+        self.bound.require(message.prefix, len(key) + len(value), self._where(data))
         self._broadcast(key, value, 0)
 
     def _broadcast(self, key: bytes, value: bytes, sub: int) -> None:

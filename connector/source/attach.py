@@ -36,6 +36,7 @@ from connector.source.basetypes import type_options
 from connector.source.fitting import other_key
 from connector.source.gap import GAP, REQUEST, asks_for_all, told, unpermitted
 from connector.source.initial import read_tables
+from connector.source.oversize import require_cuttable
 from connector.source.progress import Progress
 from connector.source.rebuild import rebuild_index
 from connector.source.session import Session
@@ -60,6 +61,7 @@ def attach(session: Session, connection: psycopg.Connection, slot_timeout: float
     _require_attachable(session, found, meta)
     server, known = found.server, json.loads(meta.get(COLUMNS, "{}"))
     tables = catalogs.captured_tables(connection, found, known, type_options(session.source.types))
+    require_cuttable(session.settings, tables)
     state = slots.read_slot(connection, session.slot, server.version)
     if state is not None and state.active_pid is not None:
         # Before the index is rebuilt: what the other one writes meanwhile would be missing in it.

@@ -18,6 +18,7 @@ from connector.source.assembler import Assembler
 from connector.source.basetypes import BaseType, BaseTypes, read_base_types
 from connector.source.connection import ask, command_error
 from connector.source.json_records import JSON
+from connector.source.oversize import RecordBound
 from connector.source.recordform import AVRO
 from connector.source.session import Session
 from connector.source.slot import SystemIdentity
@@ -81,6 +82,7 @@ class Attachment:
             self._fits,
             session.progress.began,
             BaseTypes(self._base_types),
+            RecordBound(session.settings),
             JSON if session.settings.log.format == "json" else AVRO,
         )
 

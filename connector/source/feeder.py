@@ -48,7 +48,8 @@ class Feeder:
         self._memory = memory
         self._wake = wake
         self._queue: deque[Batch | Job] = deque()
-        self._waiting = 0
+        self.waiting = 0
+        """Bytes that the batches take which the log has not taken yet; at most `memory` and one batch."""
         self._condition = threading.Condition()
         self._stopping = False
         self._since = 0.0
@@ -68,7 +69,7 @@ class Feeder:
     @property
     def room(self) -> bool:
         """Whether another batch may be offered."""
-        return self._waiting < self._memory
+        return self.waiting < self._memory
 
     @property
     def idle(self) -> bool:
@@ -83,7 +84,7 @@ class Feeder:
     def offer(self, batch: Batch) -> None:
         """Hand over a batch."""
         with self._condition:
-            self._waiting += _footprint(batch)
+            self.waiting += _footprint(batch)
             self._queue.append(batch)
             self._condition.notify()
 
@@ -183,20 +184,25 @@ class Feeder:
         meta = {"confirmed": str(ended[-1].end_lsn)} if ended else {}
         for batch in batches:
             meta |= batch.note
-        self._index.save([batch.index for batch in batches], meta)
+        self._index.save([batch.index for batch in batches], meta, self._goes_on)
         self.saved_batches += len(batches)
         if ended:
             self.durable_lsn = self.saved_lsn = ended[-1].end_lsn
         with self._condition:
-            self._waiting -= sum(map(_footprint, batches))
+            self.waiting -= sum(map(_footprint, batches))
         transactions = sum(batch.transactions for batch in batches)
         if entries or transactions:
             changes = sum(batch.changes for batch in batches)
+            cut = sum(batch.truncated for batch in batches)
             commit_lsn = ended[-1].commit_lsn if ended else 0
             time_us = ended[-1].commit_time_us if ended else 0
-            self._hub.emit(TransactionsLogged(transactions, changes, len(entries), size, commit_lsn, time_us))
+            self._hub.emit(TransactionsLogged(transactions, changes, len(entries), size, commit_lsn, time_us, cut))
+
+    def _goes_on(self) -> None:
+        """What is being done is much, and is no standstill."""
+        self._since = time.monotonic()
 
 
 def _footprint(batch: Batch) -> int:
-    """What a batch takes in memory."""
-    return batch.size + _OVERHEAD * len(batch.entries)
+    """What a batch takes in memory: its entries, and what it changes in the index."""
+    return batch.size + _OVERHEAD * len(batch.entries) + batch.index.footprint

@@ -1,4 +1,4 @@
-"""What capture waits for until the database and the mapping fit together again, kept in its index for `status`.
+"""What keeps capture at its place (the mapping does not fit, a record is too large), kept in its index for `status`.
 
 Contract: a hold stands at an LSN; it is over as soon as something after that is confirmed, so nobody has to end it.
 """
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-from connector.errors import SourceHeld
+from connector.errors import ConnectorError
 
 HELD = "held"
 """The index's memory of the last hold."""
@@ -27,7 +27,7 @@ class Hold:
     lsn: int
 
 
-def hold_text(error: SourceHeld, lsn: int, meta: Mapping[str, str]) -> dict[str, str]:
+def hold_text(error: ConnectorError, lsn: int, meta: Mapping[str, str]) -> dict[str, str]:
     """What is to be remembered; one that goes on for another reason has begun when it began."""
     before = read_hold(meta)
     since = datetime.now(UTC).isoformat(timespec="seconds") if before is None else before.since

@@ -6,7 +6,7 @@ Contract: as `recordform`; the bytes are those of `change.json_encoding`, held b
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from connector.change.columntype import Kind
 from connector.change.envelope import CONNECTOR, ENVELOPE_VERSION, row_key
@@ -17,6 +17,7 @@ from connector.source.decode.json_converters import json_converter
 from connector.source.decode.rowform import JSON_ROWS, RowForm
 from connector.source.recordform import Join, Rare, RecordForm, TableForm
 
+_UNCUT = b'"truncated":null'
 _NUMBERS = frozenset((Kind.INTEGER, Kind.LONG))
 
 
@@ -48,10 +49,10 @@ def join_json(
 
 class _JsonRecords:
     rows: RowForm = JSON_ROWS
-    create = b',"sub":0,"key":%b},"op":"c","ts_ms":'
-    update = b',"sub":0,"key":%b},"op":"u","ts_ms":'
-    delete = b',"sub":0,"key":%b},"op":"d","ts_ms":'
-    arrival = b',"sub":1,"key":%b},"op":"c","ts_ms":'
+    create = b',"sub":0,"truncated":null,"key":%b},"op":"c","ts_ms":'
+    update = b',"sub":0,"truncated":null,"key":%b},"op":"u","ts_ms":'
+    delete = b',"sub":0,"truncated":null,"key":%b},"op":"d","ts_ms":'
+    arrival = b',"sub":1,"truncated":null,"key":%b},"op":"c","ts_ms":'
     second = b',"after":'
     no_second = b',"after":null'
     join: Join = staticmethod(join_json)
@@ -86,7 +87,12 @@ class _JsonRecords:
     def identity(self, now_ms: int, xid: int, commit_lsn: int) -> bytes:
         return b'%d,"transaction":{"id":"%d:%d","total_order":' % (now_ms, xid, commit_lsn)
 
-    def read(self, table: TableForm, position: Position, time_us: int, now_ms: int) -> Callable[[bytes, bytes], bytes]:
+    def marked(self, op: bytes, truncated: Sequence[str]) -> bytes:
+        return op.replace(_UNCUT, b'"truncated":%b' % compact(list(truncated)).encode(), 1) if truncated else op
+
+    def read(
+        self, table: TableForm, position: Position, time_us: int, now_ms: int, truncated: Sequence[str] = ()
+    ) -> Callable[[bytes, bytes], bytes]:
         epoch, point, ordinal, sub = position
         after = b'%b"snapshot":"true","ts_ms":%d,"ts_us":%d,"txId":null,"epoch":%d,"commit_lsn":%d,"lsn":%d' % (
             table.source,
@@ -96,7 +102,7 @@ class _JsonRecords:
             point,
             point,
         )
-        after += b',"ordinal":%d,"sub":%d,"key":' % (ordinal, sub)
+        after += b',"ordinal":%d,"sub":%d,' % (ordinal, sub) + self.marked(_UNCUT, truncated) + b',"key":'
         end = b'},"op":"r","ts_ms":%d,"transaction":null}' % now_ms
         return lambda row, key: b"".join((table.created, row, after, key, end))
 

@@ -6,6 +6,7 @@ which every later change passes and which no partition's tail is beyond. The row
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from connector.change.encoding import Context
@@ -14,6 +15,7 @@ from connector.source.assembler import Assembler
 from connector.source.copytext import copy_row
 from connector.source.index import NO_DOSSIER, KeyedIndex
 from connector.source.meanwhile import Overlay, Overtaken
+from connector.source.oversize import CUT
 from connector.source.readers import Chunk
 from connector.source.relation import CapturedRelation
 
@@ -44,7 +46,7 @@ class SnapshotReads:
 
     def tell(self, chunk: Chunk, overtaken: Overtaken, overlays: dict[bytes, Overlay]) -> None:
         """The chunk's rows, without those that were overtaken, and with what is laid over them."""
-        assembler, index = self._assembler, self._index
+        assembler, index, bound = self._assembler, self._index, self._assembler.bound
         if chunk.shape.full_name in overtaken.emptied:
             return
         relation = self._relation(chunk)
@@ -63,9 +65,20 @@ class SnapshotReads:
             if relation.is_child:
                 index.put_child(record_key, link if link is not None else NO_DOSSIER, inserted=True)
             # Only kept columns are read, so the row's real size is unknown: remember whatever could be moved out.
-            if relation.toastable and (big := relation.big_texts(texts)):
+            big = relation.big_texts(texts) if relation.toastable else {}
+            value = written(row, record_key)
+            size = len(value) + len(record_key)
+            if size > bound.largest:
+                fitted = bound.fit(relation, None, row, size, (), "")
+                assert fitted.after is not None
+                big |= fitted.texts
+                big[CUT] = json.dumps(sorted(fitted.texts), ensure_ascii=False).encode()
+                marked = assembler.form.read(relation.form, position, chunk.time_us, assembler.now_ms(), fitted.names)
+                value = marked(fitted.after, record_key)
+                assembler.count_cut(relation, fitted.names)
+            if big:
                 index.put_texts(record_key, big, inserted=True)
-            assembler.add_read(relation, record_key, link, written(row, record_key))
+            assembler.add_read(relation, record_key, link, value)
 
     def _relation(self, chunk: Chunk) -> CapturedRelation:
         shape = chunk.shape

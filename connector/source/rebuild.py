@@ -20,6 +20,7 @@ from connector.change.selection import Role, Selection
 from connector.log.contract import LogReader
 from connector.source.gap import GAP, REQUEST, request_text
 from connector.source.index import NO_DOSSIER, REBUILT, KeyedIndex
+from connector.source.oversize import CUT
 
 _CHUNK = 5000
 _OF_THE_MARKER = ("slot", "tables", "reread")
@@ -99,7 +100,9 @@ def _row(index: KeyedIndex, key: bytes, change: Change, child: bool, link: str |
     texts = {
         name: ("\\x" + value.hex() if isinstance(value, bytes) else str(value)).encode()
         for name, value in change.after.items()
-        if isinstance(value, str | bytes) and len(value) >= 16
+        if isinstance(value, str | bytes) and (len(value) >= 16 or name in change.truncated)
     }
+    if cut := sorted(texts.keys() & set(change.truncated)):
+        texts[CUT] = json.dumps(cut, ensure_ascii=False).encode()
     if texts:
         index.put_texts(key, texts, inserted=False)

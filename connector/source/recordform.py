@@ -8,7 +8,7 @@ has no state. What is rare (markers, TRUNCATE, messages) is made in Avro by `cha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -17,6 +17,7 @@ from connector.change.envelope import CONNECTOR, ENVELOPE_VERSION
 from connector.change.position import Position
 from connector.change.shape import Shape
 from connector.source.decode.converters import text_bytes, zigzag
+from connector.source.decode.cutting import mark
 from connector.source.decode.records import record
 from connector.source.decode.rowform import AVRO_ROWS, RowForm
 
@@ -73,16 +74,22 @@ class RecordForm(Protocol):
     def identity(self, now_ms: int, xid: int, commit_lsn: int) -> bytes:
         """The time of capture and the transaction, up to the number of the record in it."""
 
-    def read(self, table: TableForm, position: Position, time_us: int, now_ms: int) -> Callable[[bytes, bytes], bytes]:
+    def marked(self, op: bytes, truncated: Sequence[str]) -> bytes:
+        """An operation's bytes with the names of the columns that were cut (`source.truncated`)."""
+
+    def read(
+        self, table: TableForm, position: Position, time_us: int, now_ms: int, truncated: Sequence[str] = ()
+    ) -> Callable[[bytes, bytes], bytes]:
         """Row and record key → a record of what was read (`r`)."""
 
 
 class _AvroRecords:
     rows: RowForm = AVRO_ROWS
-    create = b"\0\2c\2"
-    update = b"\0\2u\2"
-    delete = b"\0\2d\2"
-    arrival = b"\2\2c\2"
+    # The second byte is `truncated`, null.
+    create = b"\0\0\2c\2"
+    update = b"\0\0\2u\2"
+    delete = b"\0\0\2d\2"
+    arrival = b"\2\0\2c\2"
     second = b"\2"
     no_second = b"\0"
     join: Join = staticmethod(record)
@@ -105,7 +112,12 @@ class _AvroRecords:
     def identity(self, now_ms: int, xid: int, commit_lsn: int) -> bytes:
         return b"".join((_zigzag_of_now(now_ms), b"\2", text_bytes(b"%d:%d" % (xid, commit_lsn))))
 
-    def read(self, table: TableForm, position: Position, time_us: int, now_ms: int) -> Callable[[bytes, bytes], bytes]:
+    def marked(self, op: bytes, truncated: Sequence[str]) -> bytes:
+        return op[:1] + mark(truncated) + op[2:]
+
+    def read(
+        self, table: TableForm, position: Position, time_us: int, now_ms: int, truncated: Sequence[str] = ()
+    ) -> Callable[[bytes, bytes], bytes]:
         epoch, point, ordinal, sub = position
         numbers = map(zigzag, (epoch, point, point, ordinal, sub))
         after = b"".join(
@@ -116,6 +128,7 @@ class _AvroRecords:
                 zigzag(time_us),
                 b"\0",  # no txId
                 *numbers,
+                mark(truncated),
                 b"\2r\2",
                 zigzag(now_ms),
                 b"\0",  # no transaction

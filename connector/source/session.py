@@ -22,7 +22,7 @@ from connector.change.decoding import ChangeDecoder
 from connector.change.position import Position
 from connector.change.record import Change
 from connector.change.selection import Selection
-from connector.errors import ConnectorError, LogUnavailable, SourceHeld, SourceUnavailable, retryable
+from connector.errors import ConnectorError, LogUnavailable, SourceUnavailable, retryable
 from connector.log.contract import LogReader, LogWriter
 from connector.log.opening import begun_with
 from connector.observe import Hub, SlotProgress
@@ -202,7 +202,7 @@ class Session:
         else:
             self.call(lambda: self.index.save([], meta))
 
-    def hold(self, error: SourceHeld, lsn: int) -> None:
+    def hold(self, error: ConnectorError, lsn: int) -> None:
         """Remember why nothing after `lsn` is read now."""
         self.remember(hold_text(error, lsn, self.index.meta()))
 
@@ -212,9 +212,9 @@ class Session:
         self.wait_for(lambda: job.done, "register a schema in the log")
         return int(job.result)
 
-    def hand_over(self, assembler: Assembler) -> None:
-        """Offer what has gathered to the log."""
-        batch = assembler.take()
+    def hand_over(self, assembler: Assembler, open_too: bool = False) -> None:
+        """Offer what has gathered to the log: of a transaction that is open nothing, unless `open_too`."""
+        batch = assembler.take(open_too)
         if batch is not None:
             self.feeder.offer(batch)
 
@@ -333,7 +333,8 @@ class Session:
             self._asked_at = now
         self._told = told
         self.told_at = time.monotonic()
-        self.hub.emit(SlotProgress(progress.received, progress.durable, told, progress.server_end))
+        waiting = 0 if self._feeder is None else self._feeder.waiting
+        self.hub.emit(SlotProgress(progress.received, progress.durable, told, progress.server_end, waiting))
 
     def _last_feedback(self) -> None:
         """After the log thread has ended: tell what became durable, if the server still listens."""

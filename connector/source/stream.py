@@ -1,7 +1,8 @@
 """The stream: from the replication connection through the assembler to the log thread, until told to stop.
 
 Contract: data, keepalives and feedback are handled in order, also in the middle of a huge transaction. A single commit
-goes to the log at once; a backlog makes full batches. When the log has no room nothing more is read.
+goes to the log at once; a backlog makes full batches. When the log has no room nothing more is read. What has gathered
+is looked at with every large message: a batch is no larger than `BATCH` and one change of every partition.
 Between two transactions the reads of a snapshot that is under way are told (`snapshot`).
 A transaction that the server streams while it is open is spooled, and read when it has committed; until then it is no
 open transaction of ours, and what was durable before may be confirmed: its commit will stand later in WAL, and the
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 
 import psycopg
 
-from connector.errors import SourceHeld, SourceUnavailable
+from connector.errors import RecordTooLarge, SourceHeld, SourceUnavailable
 from connector.source.assembler import Assembler
 from connector.source.attachment import Attachment
 from connector.source.decode.messages import violation
@@ -26,7 +27,8 @@ from connector.source.snapshot import read_again
 from connector.source.spool import STREAM_MESSAGES
 
 BATCH = 512 * 1024
-"""A batch is handed over at this size even when the log is busy."""
+"""A batch is handed over at this size even when the log is busy. A transaction that takes less is appended whole,
+unless the connection breaks in it."""
 _PROMPT = 0.1
 """Seconds between two feedbacks while something becomes durable."""
 _LOOK = 1.0
@@ -55,6 +57,8 @@ class _Pace:
         if self._assembler.size >= BATCH:
             session.make_room()
             session.hand_over(self._assembler)
+            if self._assembler.size >= BATCH:
+                session.hand_over(self._assembler, open_too=True)
         # A transaction that is not whole yet comes again: the slot keeps the place.
         return not session.stop.is_set()
 
@@ -101,11 +105,19 @@ def stream(ground: Attachment, assembler: Assembler) -> None:
     try:
         _stream(ground, assembler)
     except (SourceUnavailable, psycopg.OperationalError):
-        session.hand_over(assembler)
+        session.hand_over(assembler, open_too=True)
         raise
     except SourceHeld as error:
-        session.hand_over(assembler)
+        session.hand_over(assembler, open_too=True)
         session.hold(error, assembler.commit_lsn)
+        raise
+    except RecordTooLarge as error:
+        # What was before it goes to the log; of its own transaction nothing more.
+        streamed = assembler.in_transaction
+        assembler.abandon()
+        session.hand_over(assembler)
+        if streamed:
+            session.hold(error, assembler.commit_lsn)
         raise
 
 
@@ -130,7 +142,7 @@ def _stream(ground: Attachment, assembler: Assembler) -> None:
                     reading.step()
                 progress.in_transaction = assembler.in_transaction
                 messages += 1
-                if messages & _EVERY:
+                if messages & _EVERY and assembler.size < BATCH:
                     continue
             elif data[0] == KEEPALIVE:
                 _keepalive(session, assembler, bytes(data))
@@ -165,7 +177,7 @@ def _replay(session: Session, assembler: Assembler, transaction: Iterator[bytes]
         if end_lsn := assembler.feed(message + PADDING):
             progress.committed(end_lsn)
         progress.in_transaction = assembler.in_transaction
-        if not count & _EVERY and not pace.keep():
+        if (assembler.size >= BATCH or not count & _EVERY) and not pace.keep():
             return False
     return True
 

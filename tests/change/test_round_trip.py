@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
+from io import BytesIO
+from typing import Any
 
+import fastavro
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,6 +77,29 @@ def test_last_is_the_last_byte() -> None:
     )
     assert one[:-1] == two[:-1]
     assert (one[-1], two[-1]) == (0, 1)
+
+
+def test_the_mark_of_cut_values_is_optional() -> None:
+    """It survives; a record of the schema without the field, as logs of before have it, is read by either schema."""
+    schema = table_schema("mot-cua", "tthc", SHAPE)
+    row = {"id": 1, "Mã số": None, "phi": None, "he_so": Decimal("1.5"), "luc": None, "du_lieu": None}
+
+    def written(text: str, *names: str) -> bytes:
+        return Encoder(7, text).row(CONTEXT, Op.CREATE, None, row, Position(1, 2, 3), 4, 5, True, names)
+
+    key = row_key("motcua.hồ sơ", ("1",))
+    assert decoder(schema).decode(key, written(schema, "Mã số", "du_lieu")).truncated == ("Mã số", "du_lieu")
+    assert decoder(schema).decode(key, written(schema)).truncated == ()
+    parsed = json.loads(schema)
+    source = next(field for field in parsed["fields"] if field["name"] == "source")
+    source["type"]["fields"] = [field for field in source["type"]["fields"] if field["name"] != "truncated"]
+    before = json.dumps(parsed)
+    assert decoder(before).decode(key, written(before)).truncated == ()
+    for writer, reader in ((before, schema), (schema, before)):
+        found: Any = fastavro.schemaless_reader(
+            BytesIO(written(writer)[5:]), fastavro.parse_schema(json.loads(writer)), json.loads(reader)
+        )
+        assert found["source"].get("truncated") is None
 
 
 def test_a_marker_is_a_message() -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -63,6 +64,15 @@ def test_the_short_form_tells_keys_and_no_values(logged: Logged) -> None:
     assert "QG-7" not in "".join(lines)
     [row_line] = [line for line in logged.lines("--from-beginning", "--values") if f"{DOSSIER} 7" in line]
     assert json.loads(row_line[row_line.index("{") :])["tai_khoan"] == "QG-7"
+
+
+def test_a_cut_value_is_told(embedded: Logged) -> None:
+    """A record of which values were cut to fit names their columns."""
+    [change] = embedded.story.story.transaction(create(DOSSIER, dossier(7)))
+    embedded.story.append([replace(change, truncated=("trang_thai", "tai_khoan"))])
+    assert embedded.lines()[0].endswith(" (cut: trang_thai, tai_khoan)")
+    document = json.loads(embedded.lines("--json")[0])
+    assert document["value"]["source"]["truncated"] == ["trang_thai", "tai_khoan"]
 
 
 def test_json_is_one_debezium_document_a_line(logged: Logged) -> None:

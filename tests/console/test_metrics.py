@@ -44,6 +44,8 @@ def test_one_of_each() -> None:
         ("emc_cdc_log_changes_total", ()): 9,
         ("emc_cdc_log_records_total", ()): 11,
         ("emc_cdc_log_bytes_total", ()): 4000,
+        ("emc_cdc_log_truncated_records_total", ()): 2,
+        ("emc_cdc_log_waiting_bytes", ()): 70_000,
         ("emc_cdc_log_commit_time_seconds", ()): 1_795_000_000,
         ("emc_cdc_fold_records_total", (("partition", "1"),)): 10,
         ("emc_cdc_fold_lag_records", (("partition", "1"),)): 4,

@@ -284,7 +284,8 @@ class LoggedStory:
             key = message_key(change.marker, position)
         else:
             encoder, in_json = self._encoder(change.table, table_schema(self._name, "legacy", SHAPES[change.table]))
-            value = encoder.row(context, change.op, change.before, change.after, position, change.lsn, 1, change.last)
+            rows = (change.before, change.after)
+            value = encoder.row(context, change.op, *rows, position, change.lsn, 1, change.last, change.truncated)
             truncated = change.op is Op.TRUNCATE
             key = truncate_key(change.table, position) if truncated else row_key(change.table, change.key)
         return Entry(partition, *(in_json.entry(key, value) if self._as_json else (key, value)))

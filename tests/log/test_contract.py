@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from logs_under_test import PARTITIONS, Log, by_partition, entries, poll_until_error, read_up
 
 from connector.errors import LogError, LogUnavailable, retryable
-from connector.log.contract import Entry, Record
+from connector.log.contract import RECORD_OVERHEAD, Entry, Record
+from connector.settings import LARGEST_RECORD
 
 
 def test_a_new_log_is_empty(log: Log) -> None:
@@ -212,6 +213,16 @@ def test_large_records_pass(log: Log) -> None:
     value = os.urandom(5_000_000)
     writer.append([Entry(1, b"big", value), *entries("1:after")])
     assert [record.value for record in log.contents()] == [value, b"value after"]
+
+
+def test_the_largest_record_passes(log: Log) -> None:
+    """A record that is just let through is taken, also by a topic that takes no more, and also uncompressed."""
+    writer = log.writer()
+    writer.open()
+    key = b"k" * 500
+    value = os.urandom(LARGEST_RECORD - RECORD_OVERHEAD - len(key))
+    writer.append([*entries("1:before"), Entry(1, key, value), *entries("1:after")])
+    assert [record.value for record in log.contents()] == [b"value before", value, b"value after"]
 
 
 def test_a_concurrent_reader_sees_everything_in_order(log: Log) -> None:

@@ -229,9 +229,10 @@ def test_a_record_too_large_for_the_topic_is_told(kafka_log: Log) -> None:
     assert kafka_log.writer().open() == {}
 
 
-def test_an_append_larger_than_the_clients_queue_passes(kafka: KafkaBroker) -> None:
-    """An append of more records than librdkafka queues waits for room and is complete."""
-    log = Log(kafka_settings(kafka.bootstrap, settings={"queue.buffering.max.messages": 50}))
+@pytest.mark.parametrize("bound", [{"queue.buffering.max.messages": 50}, {"queue.buffering.max.kbytes": 2}])
+def test_an_append_larger_than_the_clients_queue_passes(kafka: KafkaBroker, bound: dict[str, int]) -> None:
+    """An append of more records, or more bytes, than librdkafka queues waits for room and is complete."""
+    log = Log(kafka_settings(kafka.bootstrap, settings=bound))
     writer = log.writer()
     writer.open()
     writer.append(entries(*(f"{number % PARTITIONS}:{number}" for number in range(2000))))

@@ -42,7 +42,7 @@ process.roles=broker,controller
 node.id={node}
 controller.quorum.voters={voters}
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{advertised}
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs={directory}/data
@@ -131,6 +131,8 @@ class KafkaBroker:
         self._more = more
         self._quorum = quorum or Quorum.new(1)
         self.port = free_port()
+        self.advertised = self.port
+        """Where clients are sent to: a proxy's port, if it is set before the first start."""
         self._libs = libs or libraries()
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
@@ -232,6 +234,7 @@ class KafkaBroker:
         self.directory.mkdir(parents=True, exist_ok=True)
         values = {
             "port": self.port,
+            "advertised": self.advertised,
             "node": self.node,
             "controller": self._quorum.ports[self.node - 1],
             "voters": self._quorum.voters,

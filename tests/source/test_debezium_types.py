@@ -151,6 +151,7 @@ DIFFERENCES = (
     Listed("schema and key", ("source.schema_id", "source.key"), modes=(AS_JSON,)),
     Listed("position", ("source.sequence", "source.xmin", "source.ts_ns")),
     Listed("position", ("source.snapshot",), phase="snapshot"),
+    Listed("values that were cut", ("source.truncated",)),
     Listed("position", ("transaction.id", "transaction.total_order"), phase="stream"),
     Listed("version", ("source.version",)),
 )  # fmt: skip
