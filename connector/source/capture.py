@@ -145,3 +145,4 @@ class Capture:
             session.close()
             self._recovering = session.recovering
             self._advanced = session.progress.durable > session.progress.began
+            session.require_log()

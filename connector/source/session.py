@@ -22,7 +22,7 @@ from connector.change.decoding import ChangeDecoder
 from connector.change.position import Position
 from connector.change.record import Change
 from connector.change.selection import Selection
-from connector.errors import ConnectorError, LogUnavailable, SourceHeld, SourceUnavailable
+from connector.errors import ConnectorError, LogUnavailable, SourceHeld, SourceUnavailable, retryable
 from connector.log.contract import LogReader, LogWriter
 from connector.log.opening import begun_with
 from connector.observe import Hub, SlotProgress
@@ -103,6 +103,8 @@ class Session:
         self._replication: pq.abc.PGconn | None = None
         self._told = 0
         self._streaming = False
+        self._looked_at = self._awake_since = time.monotonic()
+        """When the log's stall was last asked for, and when this process last began to run without a break."""
         self.told_at = 0.0
         """When the server last heard from us (time.monotonic())."""
         self._heard_at = self._asked_at = time.monotonic()
@@ -132,6 +134,12 @@ class Session:
         self._replication = replicate(self.source, server_version)
         return self._replication
 
+    def require_log(self) -> None:
+        """After `close`: raise what ended the log if that needs a person; it outweighs what ended the session."""
+        failure = None if self._feeder is None else self._feeder.failure
+        if failure is not None and not retryable(failure):
+            raise failure
+
     @property
     def server_process(self) -> int | None:
         """The server's process behind the replication connection; None without. For any thread."""
@@ -150,8 +158,7 @@ class Session:
             self.snapshot.close()
         if self._feeder is not None:
             # What it was already waited for counts: a server that is stopping waits for us.
-            left = self.source.stall_timeout - self._feeder.stalled_for(time.monotonic())
-            self._feeder.stop(max(0.1, left))
+            self._feeder.stop(max(0.1, self.source.stall_timeout - self._stalled_for()))
             self._last_feedback()
         if self._replication is not None:
             self._replication.finish()
@@ -216,13 +223,24 @@ class Session:
         feeder = self.feeder
         self.wait_for(lambda: feeder.room, "write to the change log")
 
+    def _stalled_for(self) -> float:
+        """Seconds since the log has taken anything, 0 when it has nothing to take.
+
+        Time in which this process stood still itself (SIGSTOP, a virtual machine that was paused) is not the log's: an
+        append that was under way then has yet to hear what became of it, maybe that another capture has taken over.
+        """
+        now = time.monotonic()
+        if now - self._looked_at > max(1.0, self.source.stall_timeout / 2):
+            self._awake_since = now
+        self._looked_at = now
+        return min(self.feeder.stalled_for(now), now - self._awake_since)
+
     def wait_for(self, condition: Callable[[], bool], operation: str, patience: float | None = None) -> None:
         """Wait for the log thread. LogUnavailable when it makes no progress for `patience` seconds."""
-        feeder = self.feeder
         patience = self.source.stall_timeout if patience is None else patience
         while not condition():
             self._raise_failure()
-            if feeder.stalled_for(time.monotonic()) > patience:
+            if self._stalled_for() > patience:
                 raise LogUnavailable(
                     operation,
                     "the change log",
@@ -260,8 +278,7 @@ class Session:
                 f"the server has said nothing for {self.patience:.0f} s, although it was asked",
                 "nothing is to be done: it is connected to anew; see to the network if this comes again and again",
             )
-        feeder = self.feeder
-        if feeder.stalled_for(time.monotonic()) > self.source.stall_timeout:
+        if self._stalled_for() > self.source.stall_timeout:
             raise LogUnavailable(
                 "write to the change log",
                 "the change log",
