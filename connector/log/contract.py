@@ -89,6 +89,10 @@ class LogReader(Protocol):
     partitions: int
 
     @property
+    def identity(self) -> str:
+        """A name that a log which was made anew does not have; empty where the log has none."""
+
+    @property
     def durability(self) -> Durability:
         """The same as the writer's, for those who only look (`status`)."""
 

@@ -34,6 +34,7 @@ from connector.log.embedded_file import (
     is_empty,
     meta,
     moved_away,
+    name_of,
     prepare,
     reported,
 )
@@ -215,6 +216,7 @@ class EmbeddedReader:
                 if is_empty(self._connection):
                     raise self._not_yet()
                 self.partitions = check_format(self._connection, path)
+                self.identity = name_of(self._connection)
             except BaseException:
                 self._connection.close()
                 raise

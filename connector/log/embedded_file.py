@@ -4,7 +4,7 @@ Format 2, WAL mode, `application_id` "emcL" (0x656D634C):
 - `records(partition, offset, key, value)`, offsets from 0 in each partition, dense but for what compaction took,
   clustered by (partition, offset);
 - `schemas(id, schema, fingerprint)`, ids from 1, fingerprint = SHA-256 of the text (hex);
-- `meta(name, value)`: `format`, `partitions`, and `generation`, which every writer raises when it opens.
+- `meta(name, value)`: `format`, `partitions`, `identity`, and `generation`, which every writer raises when it opens.
 - `marks`, `cleaned`, `kept`: what compaction knows (`connector.log.compaction`). Format 1 had none of them.
 The format is made in one transaction, so a file holds all of it or nothing; a writer brings format 1 to format 2.
 """
@@ -18,6 +18,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import randbits
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -27,6 +28,8 @@ from connector.log.contract import Durability
 
 FORMAT: Final = 2
 _READABLE: Final = (1, 2)
+NAME: Final = "identity"
+"""In `meta`: a random number that the log keeps wherever its file is copied to."""
 APPLICATION_ID: Final = 0x656D634C
 DURABILITY: Final = Durability(True, "SQLite with synchronous=FULL: on this machine's disk, on no other machine")
 
@@ -83,7 +86,7 @@ def create(connection: sqlite3.Connection, partitions: int) -> None:
         connection.execute(statement)
     connection.executemany(
         "INSERT INTO meta VALUES (?, ?)",
-        (("format", FORMAT), ("partitions", partitions), ("generation", 0)),
+        (("format", FORMAT), ("partitions", partitions), ("generation", 0), (NAME, randbits(62))),
     )
 
 
@@ -93,6 +96,7 @@ def bring_up(connection: sqlite3.Connection) -> None:
         for statement in TABLES:
             connection.execute(statement)
         connection.execute("UPDATE meta SET value = ? WHERE name = 'format'", (FORMAT,))
+        connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (NAME, randbits(62)))
 
 
 def check_format(connection: sqlite3.Connection, path: Path) -> int:
@@ -122,6 +126,12 @@ def meta(connection: sqlite3.Connection, name: str) -> int:
     if row is None:
         raise sqlite3.DatabaseError(f"meta has no {name}")
     return int(row[0])
+
+
+def name_of(connection: sqlite3.Connection) -> str:
+    """The log's own name (`LogReader.identity`); empty where no writer of this format has opened it."""
+    row = connection.execute(_META, (NAME,)).fetchone()
+    return "" if row is None else f"{row[0]:016x}"
 
 
 def identity(path: Path) -> tuple[int, int] | None:

@@ -68,6 +68,8 @@ class KafkaWriter:
         try:
             group = f"{self._name}.capture"
             self._schemas = _schemas(topics, self._cluster, self._name, group)
+            topics.require_in_sync(self._topic)
+            topics.require_settled(self._topic, self.partitions)
             return last_values(self._cluster, group, self._topic, topics.bounds(self._topic, self.partitions))
         except LogError:
             self.close()
@@ -130,8 +132,11 @@ class KafkaWriter:
         error = error_of(exception)
         producer = self._producer
         if producer is not None:
-            with suppress(KafkaException):  # after a fatal error it says it again
+            try:
                 producer.poll(0)
+            except KafkaException as fatal:
+                # From which no client recovers, as being fenced: it outweighs what the step itself met.
+                error = error_of(fatal)
             if error.txn_requires_abort():
                 with suppress(KafkaException):
                     producer.abort_transaction(_ABORT)
@@ -168,6 +173,7 @@ class KafkaReader:
                 "start `emc-cdc capture`, which makes it; check name: and log.kafka.brokers if it runs already",
             )
         self.partitions = topic.partitions
+        self.identity = self._topics.identity(self._topic)
         self._consumer: Consumer = self._cluster.consumer(f"{name}.reader", _FETCH_WAIT_MS)
         self._starts: dict[int, int] = {}
         self._reached: dict[int, int] = {}

@@ -34,6 +34,8 @@ _TOO_LARGE: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_
 _NO_SUCH_OFFSET: Final = frozenset({
     KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION,
 })  # fmt: skip
+_LATER: Final = ("_DESTROY_BROKER", "REBOOTSTRAP_REQUIRED")
+"""Names that the oldest client that is allowed does not know."""
 _AWAY: Final = frozenset({
     # nobody answers, or not in time
     KafkaError._TIMED_OUT, KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT_QUEUE, KafkaError._TRANSPORT,
@@ -47,12 +49,17 @@ _AWAY: Final = frozenset({
     KafkaError.NOT_CONTROLLER, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.NOT_COORDINATOR, KafkaError.KAFKA_STORAGE_ERROR, KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION,
+    KafkaError._NOENT,  # no partition has a leader: the only broker has just come back
+    # what the client knows of brokers and topics is older than a restart or an election
+    KafkaError._UNKNOWN_BROKER, KafkaError._NODE_UPDATE, KafkaError._OUTDATED, KafkaError._RETRY, KafkaError._INTR,
+    KafkaError._ISR_INSUFF, KafkaError.UNKNOWN_TOPIC_ID, KafkaError.INCONSISTENT_TOPIC_ID,
+    KafkaError.FETCH_SESSION_ID_NOT_FOUND, KafkaError.INVALID_FETCH_SESSION_EPOCH,
     # too few replicas are in sync
     KafkaError.NOT_ENOUGH_REPLICAS, KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
     # the producer has lost its thread; a new one finds it again
     KafkaError.CONCURRENT_TRANSACTIONS, KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, KafkaError.UNKNOWN_PRODUCER_ID,
     KafkaError.INVALID_PRODUCER_ID_MAPPING, KafkaError._GAPLESS_GUARANTEE,
-})  # fmt: skip
+}) | {code for name in _LATER if (code := getattr(KafkaError, name, None)) is not None}  # fmt: skip
 """Trying again, with a new client, can help."""
 _MEND_LOGIN: Final = (
     "mend security.protocol, sasl.* and ssl.* in log.kafka.settings: the user's name and password, the authority that"

@@ -21,7 +21,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
     OffsetSpec,
 )
 
-from connector.errors import LogError
+from connector.errors import LogError, LogUnavailable
 from connector.log.contract import Concern, Durability
 from connector.log.kafka_access import CAPTURE, DELIVER, User, group_fault, missing_rights
 from connector.log.kafka_cluster import Cluster, Deadline, error_of
@@ -41,6 +41,12 @@ from connector.log.kafka_rules import (
 )
 
 _OPEN: Final = "open the log"
+_LEADERLESS: Final = frozenset({
+    KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.OFFSET_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._NOENT,
+})  # fmt: skip
+"""What is said of partitions whose leader is just being found."""
+_64_BITS: Final = (1 << 64) - 1
 
 
 def changes_topic(name: str) -> str:
@@ -209,6 +215,13 @@ class Topics:
                 foreign.add(topic)
         return foreign
 
+    def identity(self, topic: str) -> str:
+        """The topic's id, which a topic that is made anew does not get again; empty from brokers before 2.8."""
+        futures = self._admin.describe_topics(TopicCollection([topic]), request_timeout=self._cluster.patience.connect)
+        found = self._result("look for the topic", topic, futures[topic]).topic_id
+        high, low = found.get_most_significant_bits(), found.get_least_significant_bits()
+        return f"{high & _64_BITS:016x}{low & _64_BITS:016x}" if high or low else ""
+
     def config(self, topic: str) -> dict[str, str]:
         """The topic's settings in force, the brokers' defaults included."""
         return self._config(ConfigResource(ConfigResource.Type.TOPIC, topic))
@@ -255,11 +268,80 @@ class Topics:
             found = self._offsets(topic, partitions, young, absent=True)
         return {partition: ends[partition] if offset < 0 else offset for partition, offset in found.items()}
 
-    def _offsets(self, topic: str, partitions: int, spec: OffsetSpec, *, absent: bool = False) -> dict[int, int]:
-        """`absent`: a partition may have no such offset, which is told as a negative one."""
+    def require_in_sync(self, topic: str) -> None:
+        """LogUnavailable when a partition has too few replicas in sync to take anything.
+
+        An append would say so only by taking longer than it may: the client tries again until then.
+        """
+        found = self.find([topic]).get(topic)
+        if found is None or not found.shows_settings:
+            return
+        least = int(self.config(topic)["min.insync.replicas"])
+        for partition, in_sync in enumerate(found.in_sync):
+            if in_sync < least:
+                raise LogUnavailable(
+                    _OPEN,
+                    f"{topic}, partition {partition}",
+                    f"replicas in sync: {in_sync}, and min.insync.replicas is {least}: nothing is taken",
+                    "bring back the brokers that are away; which: kafka-topics.sh --bootstrap-server"
+                    f" {self._cluster.settings.brokers} --describe --topic {topic}",
+                )
+
+    def require_settled(self, topic: str, partitions: int) -> None:
+        """Wait until no transaction is open on the topic. LogUnavailable when one stays.
+
+        Ours have ended by the time that earlier writers are fenced. Behind one of somebody else's nothing is seen by
+        those who read committed, so the tails would not be the last records of ours, and they would be written again.
+        """
+        deadline = Deadline(self._cluster.patience.connect)
+        while True:
+            written = self._offsets(topic, partitions, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED)  # type: ignore[no-untyped-call]
+            stable = self.ends(topic, partitions)
+            behind = [partition for partition, end in written.items() if stable[partition] < end]
+            if not behind:
+                return
+            if deadline.left() == 0:
+                raise LogUnavailable(
+                    _OPEN,
+                    f"{topic}, partition {behind[0]}",
+                    "another producer has a transaction open there, behind which nothing can be read",
+                    "it ends by its own timeout; if not, have the producer stopped, and: kafka-transactions.sh"
+                    f" --bootstrap-server {self._cluster.settings.brokers} abort --topic {topic} --partition"
+                    f" {behind[0]} --start-offset {stable[behind[0]]}; only capture may write to this topic",
+                )
+            sleep(0.05)
+
+    def _offsets(
+        self,
+        topic: str,
+        partitions: int,
+        spec: OffsetSpec,
+        isolation: IsolationLevel = IsolationLevel.READ_COMMITTED,
+        *,
+        absent: bool = False,
+    ) -> dict[int, int]:
+        """`absent`: a partition may have no such offset, which is told as a negative one.
+
+        What has just come back, or was just made, has no leader for a moment: it is waited for.
+        """
+        deadline = Deadline(self._cluster.patience.connect)
+        while True:
+            try:
+                return self._offsets_now(topic, partitions, spec, isolation, absent)
+            except LogUnavailable as unavailable:
+                code = _code(unavailable)
+                if code == KafkaError.OFFSET_NOT_AVAILABLE:
+                    self.require_in_sync(topic)  # a new leader waits for its replicas: say for how many
+                if code not in _LEADERLESS or deadline.left() == 0:
+                    raise
+            sleep(0.05)
+
+    def _offsets_now(
+        self, topic: str, partitions: int, spec: OffsetSpec, isolation: IsolationLevel, absent: bool
+    ) -> dict[int, int]:
         futures = self._admin.list_offsets(
             {TopicPartition(topic, partition): spec for partition in range(partitions)},
-            isolation_level=IsolationLevel.READ_COMMITTED,
+            isolation_level=isolation,
             request_timeout=self._cluster.patience.connect,
         )
         offsets = {}
@@ -287,7 +369,10 @@ class Topics:
             error = error_of(exception)
             match error.code():
                 case KafkaError.UNKNOWN_TOPIC_OR_PART:
-                    raise _Missing from exception
+                    mend = (
+                        "start `emc-cdc capture`, which makes it; check name: and log.kafka.brokers if it runs already"
+                    )
+                    raise _Missing(operation, subject, "there is no such topic yet", mend) from exception
                 case KafkaError.TOPIC_ALREADY_EXISTS:
                     raise _Exists from exception
             self._admin.poll(0)
@@ -331,8 +416,13 @@ def _refuse(all_faults: Sequence[Fault]) -> None:
     raise LogError(_OPEN, subject, f"{len(faults)} faults{told}", mend)
 
 
-class _Missing(Exception):
-    """There is no such topic."""
+def _code(error: LogError) -> int | None:
+    """Of librdkafka's error that an error tells."""
+    return error_of(error.__cause__).code() if isinstance(error.__cause__, KafkaException) else None
+
+
+class _Missing(LogUnavailable):
+    """There is no such topic, or the broker does not know of it yet."""
 
 
 class _Exists(Exception):

@@ -46,6 +46,16 @@ def test_records_come_back_in_order(log: Log) -> None:
         assert all(low < high for low, high in pairwise(offsets))
 
 
+def test_a_log_has_an_identity_of_its_own(log: Log) -> None:
+    """Every reader hears the same, whoever writes; no other log has it."""
+    for _ in range(2):
+        writer = log.writer()
+        writer.open()
+        writer.close()
+    (identity,) = {log.reader().identity, log.reader().identity}
+    assert len(identity) >= 16
+
+
 def test_tails_are_the_last_records(log: Log) -> None:
     """A new writer hears the last value of every partition that has one, and of no other."""
     writer = log.writer()
