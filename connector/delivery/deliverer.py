@@ -37,6 +37,8 @@ from connector.mapping.plan import Plan
 from connector.observe import BatchFolded, DossierParked, EventDue, Fault, Hub, OutboxDepth, PushAnswered
 from connector.settings import Settings
 
+_LOG_IDENTITY = "identity"
+"""The state's memory of the log that was read (`LogReader.identity`)."""
 _IDLE = 0.5
 """Seconds after which an idle owner looks around."""
 _PRUNE_EVERY = 3600.0
@@ -83,7 +85,7 @@ class Deliverer:
             ]
             self._tell_beginning()
             dispatch.start()
-            places = {each.number: Place(each.fold.offset, each.fold.seen) for each in self._partitions}
+            places = {each.number: self._place(each) for each in self._partitions}
             halts = self._settings.delivery.after_compaction == "halt"
             intake = Intake(self._reader, places, self._inbox.put, halts)
             intake.start()
@@ -104,6 +106,12 @@ class Deliverer:
             for state in states:
                 state.close()
             directory.close()
+
+    def _place(self, partition: Partition) -> Place:
+        """Where it goes on, and whether this log is the one that it has read, as far as both have an identity."""
+        known = partition.state.meta.get(_LOG_IDENTITY, "")
+        same = not known or not self._reader.identity or known == self._reader.identity
+        return Place(partition.fold.offset, partition.fold.seen, same)
 
     # -- the owner's step --------------------------------------------------------------------------------------------
 
@@ -182,6 +190,7 @@ class Deliverer:
         for number, changes in records.changes.items():
             partition = self._partitions[number]
             before = partition.owed
+            partition.remember({_LOG_IDENTITY: self._reader.identity})
             deferred = partition.apply(changes)
             for answer in deferred:
                 self._record(partition, answer)

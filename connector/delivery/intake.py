@@ -3,7 +3,8 @@
 Contract: records come in order within a partition; memory is bounded by `_QUEUED` polls; while the log is away the
 thread waits and goes on where it was, so that pushing goes on, too. What ends it for good is handed over as `Failed`.
 Reading begins one record before the place to go on from: if that is another record than the one that was read last,
-this is another log, and what it holds must not be taken for the rest of ours.
+this is another log, and what it holds must not be taken for the rest of ours. Where compaction has taken that record,
+the log's identity has to be the one that was read last.
 """
 
 from __future__ import annotations
@@ -58,10 +59,14 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a partition is to be read on: the offset, and the position of the record before it, if there was one."""
+    """Where a partition is to be read on: the offset, and the position of the record before it, if there was one.
+
+    same: the log has the identity of the one that was read before, as far as either is known.
+    """
 
     offset: int
     before: Position | None
+    same: bool = True
 
 
 class Intake:
@@ -119,6 +124,7 @@ class Intake:
         reader.assign({number: max(0, place.offset - 1) for number, place in self._places.items()})
         ends: Mapping[int, int] = {}
         looked_at = float("-inf")
+        strange = {number for number, place in self._places.items() if place.before is not None and not place.same}
         while not self._stopping.is_set():
             records = reader.poll(0.2, _LIMIT)
             if records:
@@ -127,9 +133,13 @@ class Intake:
                     change = decoder.decode(key, value)
                     place = self._places[partition]
                     if offset >= place.offset:
+                        if partition in strange:
+                            raise _another_log(partition, place.offset - 1)
                         changes.setdefault(partition, []).append((offset, change))
                     elif place.before is not None and change.position != place.before:
                         raise _another_log(partition, offset)
+                    else:
+                        strange.discard(partition)
                 positions = reader.positions()
                 ahead = {number: max(0, ends.get(number, 0) - positions[number]) for number in changes}
                 for number, found in changes.items():

@@ -8,7 +8,7 @@ the transaction has ended.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from connector.delivery.dispatch import Answer
 from connector.delivery.fold import Due, Fold
@@ -48,6 +48,11 @@ class Partition:
         if self.blocked:
             return None
         return steady if self.outbox.pending else self.outbox.next_at
+
+    def remember(self, values: Mapping[str, str]) -> None:
+        """Keep these with what is saved next."""
+        with self.state.reported():
+            self.state.save_meta(values)
 
     def apply(self, changes: list[Numbered]) -> list[Answer]:
         """Fold one poll's records. Returns answers that can be recorded now, after they had to wait."""

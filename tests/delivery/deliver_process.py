@@ -151,11 +151,10 @@ def accepted(simulator: RunningSimulator, client: httpx.Client, after: int = 0) 
 
 
 def _configuration(settings: Settings) -> str:
-    assert settings.log.embedded is not None
     sections: dict[str, Any] = {
         "name": settings.name,
         "source": {"dsn": "host=unused"},
-        "log": {"embedded": {"path": str(settings.log.embedded.path)}, "partitions": settings.log.partitions},
+        "log": settings.log.model_dump(mode="json", exclude_none=True),
         "emc": {"url": settings.emc.url},
         "delivery": settings.delivery.model_dump(mode="json"),
         "console": None,

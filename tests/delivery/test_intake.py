@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import time
 from collections.abc import Iterator, Mapping
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ from connector.log.opening import open_reader
 from connector.settings import Settings
 
 KEY = b'["motcua.ho_so","later"]'
+_numbers = count(1)
 START = {0: Place(0, None), 1: Place(0, None)}
 
 
@@ -89,6 +92,7 @@ class Flaky:
         self.assign, self.ends, self.positions = reader.assign, reader.ends, reader.positions
         self.schema, self.close = reader.schema, reader.close
         self.complete_from = reader.complete_from
+        self.identity = reader.identity
 
     def poll(self, timeout: float, limit: int) -> list[Record]:
         self._asked += 1
@@ -209,6 +213,50 @@ def test_a_log_in_kafka_is_read_on(tmp_path: Path, kafka: KafkaBroker) -> None:
     assert isinstance(refused.next(), Failed)
     refused.close()
     log.close()
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_compaction_took_the_record_before(tmp_path: Path, kafka: KafkaBroker, same: bool) -> None:
+    """Where there is no record any more by which the log is known again, it has to be the one of that identity."""
+    connector = in_kafka(tmp_path, kafka, f"intake-{os.getpid()}-{next(_numbers)}")
+    log = LoggedStory(connector)
+    fill(log)
+    reading = Reading(connector, START)
+    offsets = reading.offsets(12)
+    reading.close()
+    log.transaction(update(SERVICE, service(1)))
+    # Before each of the two new records stands a commit's marker: reading from there finds no record, either.
+    places = {number: Place(found[-1] + 2, Position(1, 1, 1), same) for number, found in offsets.items()}
+    again = Reading(connector, places)
+    if same:
+        assert again.offsets(2) == {number: [place.offset] for number, place in places.items()}
+    else:
+        refused = again.next()
+        assert isinstance(refused, Failed)
+        assert "another log" in refused.error.cause
+    again.close()
+    log.close()
+
+
+def test_a_topic_made_anew_has_another_identity(tmp_path: Path, kafka: KafkaBroker) -> None:
+    """The same for every reader of a topic; another after it was deleted and made again under its name."""
+    connector = in_kafka(tmp_path, kafka, f"intake-{os.getpid()}-{next(_numbers)}")
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap, "log_level": 0})
+    topic = f"{connector.name}.changes"
+    identities = []
+    for _ in range(2):
+        LoggedStory(connector).close()
+        readers = [open_reader(connector) for _ in range(2)]
+        identities.append({reader.identity for reader in readers})
+        for reader in readers:
+            reader.close()
+        admin.delete_topics([topic])[topic].result(20)
+        while topic in admin.list_topics(timeout=20).topics:
+            pass
+    (first,), (second,) = identities
+    assert first
+    assert second
+    assert first != second
 
 
 def test_partitions_added_while_a_log_is_read_end_the_reading(tmp_path: Path, kafka: KafkaBroker) -> None:
