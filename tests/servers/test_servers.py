@@ -6,6 +6,7 @@ import psycopg
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 from plugins.kafka import BrokerFailed, KafkaBroker, libraries
+from plugins.kafka_cluster import KafkaCluster
 from plugins.postgres import Database, chosen
 from psycopg.errors import InsufficientPrivilege
 
@@ -62,6 +63,18 @@ def test_the_broker_keeps_its_topics_over_stop_and_crash(kafka: KafkaBroker) -> 
     kafka.start()
     assert kafka.bootstrap == before
     assert "kept" in client.list_topics(timeout=20).topics
+
+
+def test_the_cluster_goes_on_without_one_and_is_whole_for_the_next_test(kafka_cluster: KafkaCluster) -> None:
+    """A topic's leader is killed: another leads, and after `heal` all three replicas are in sync again."""
+    client = AdminClient({"bootstrap.servers": kafka_cluster.bootstrap, "log_level": 0})
+    client.create_topics([NewTopic("led", 1, 3)])["led"].result(20)
+    first = kafka_cluster.leader("led", 0)
+    first.kill()
+    kafka_cluster.leader("led", 0, other_than=first).pause()
+    kafka_cluster.heal()
+    whole = client.list_topics("led", timeout=20)
+    assert sorted(whole.topics["led"].partitions[0].isrs) == sorted(whole.brokers) == [1, 2, 3]
 
 
 def test_a_missing_broker_is_an_error_with_its_mend(monkeypatch: pytest.MonkeyPatch) -> None:
