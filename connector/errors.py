@@ -96,6 +96,10 @@ class LogUnavailable(LogError):
     transient = True
 
 
+class LogFenced(LogError):
+    """A later process has taken over what this one wrote; nothing of this one is written any more."""
+
+
 class DeliveryError(ConnectorError):
     """The delivery state or EMC's settings are unusable."""
 

@@ -22,7 +22,7 @@ from connector.settings import LARGEST_RECORD, KafkaSettings
 
 Client = TypeVar("Client")
 
-_FENCED: Final = frozenset({
+FENCED: Final = frozenset({
     KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH,
 })  # fmt: skip
 _DENIED: Final = frozenset({
@@ -241,7 +241,7 @@ class Cluster:
     def explain(self, operation: str, subject: str, error: KafkaError) -> LogError:
         """The error for one of librdkafka's; what is not known here stops and asks."""
         code = error.code()
-        if code in _FENCED:
+        if code in FENCED:
             return LogError(
                 operation,
                 subject,
