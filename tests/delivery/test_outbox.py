@@ -205,6 +205,24 @@ def test_ids_are_never_used_twice(box: Box) -> None:
     assert box.begin()[0].id == attempt.id + 1
 
 
+def test_events_of_a_position_are_numbered(box: Box) -> None:
+    """From 1 at each position, over deaths, and also when the ledger has forgotten those before."""
+    here, there = due("a", 1), replace(due("b", 1), position="1/0/2.0")
+    box.owe(here, here)
+    for attempt in box.begin():
+        box.outbox.delivered(attempt, 1001.0)
+    for attempt in box.begin():
+        box.outbox.delivered(attempt, 1001.0)
+    box.outbox.prune(1001.0 + 91 * 86_400, 90)
+    box.save()
+    box.restart()
+    box.owe(here, there)
+    box.restart()
+    box.owe(there)
+    numbered = box.state.db.execute("SELECT position, ordinal FROM events ORDER BY id").fetchall()
+    assert numbered == [("1/0/1.0", 3), ("1/0/2.0", 1), ("1/0/2.0", 2)]
+
+
 def test_the_ledger_forgets_in_portions(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only delivered events, only old ones, a bounded number at once."""
     monkeypatch.setattr(outbox_module, "_MOST_PRUNED", 2)
@@ -378,7 +396,7 @@ def test_status_of_a_state_that_an_older_version_made(tmp_path: Path) -> None:
     connector.delivery.state.mkdir()
     made_by_format_1(connector.delivery.state / "demo-0000.sqlite")
     [mine] = status(connector)
-    assert (mine.reading, mine.at_end, mine.recovered, mine.waiting) == ("first", 0, 0, 1)
+    assert (mine.reading, mine.at_end, mine.recovered, mine.waiting) == ("first", 0, 0, 3)
 
 
 def test_a_file_that_is_just_being_made_is_no_partition_yet(tmp_path: Path) -> None:
