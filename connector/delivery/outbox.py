@@ -13,8 +13,8 @@ State of an event:
 Invariants: per dossier at most one event is sent; events of a dossier are begun in the order of their ids, which is the
 order of judgement. An event's position and ordinal (its number among those of the position) name it for good: they rise
 with the ids, and unlike these they are the same where the log is folded anew. The file holds everything; memory holds
-the first `WINDOW` open events in the order of their ids, and what lies beyond is loaded when these become few. Used from
-the thread of the state; what is done here becomes durable with the state's next `commit`, after `save`.
+the first `WINDOW` open events by id, and what lies beyond is loaded when these become few. Used from the thread of the
+state; what is done here becomes durable with the state's next `commit`, after `save`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _INTERRUPTED = (
 )
 _PRUNE = (
     "DELETE FROM events WHERE id IN"
-    " (SELECT id FROM events WHERE state = 'delivered' AND ended_at < ? ORDER BY ended_at LIMIT ?)"
+    " (SELECT id FROM events WHERE state = 'delivered' AND ended_at < ? AND id <= ? ORDER BY ended_at LIMIT ?)"
 )
 
 
@@ -183,9 +183,17 @@ class Outbox:
         self._on_disk += in_memory - 1
         self._behind_parked += self._open_events(attempt.dossier) + new - 1
 
-    def prune(self, now: float, days: int) -> bool:
-        """Forget some of what was delivered longer ago; whether there may be more of it."""
-        found = self._state.write().execute(_PRUNE, (now - days * _DAY, _MOST_PRUNED))
+    @property
+    def saved(self) -> int:
+        """The id of the last event that is in the file."""
+        return self._next - 1 - len(self._new)
+
+    def prune(self, now: float, days: int, published: int) -> bool:
+        """Forget some of what was delivered longer ago; whether there may be more of it.
+
+        published: the id up to which others have got the events, too; those after it stay.
+        """
+        found = self._state.write().execute(_PRUNE, (now - days * _DAY, published, _MOST_PRUNED))
         return found.rowcount == _MOST_PRUNED
 
     def save(self) -> None:

@@ -98,6 +98,18 @@ class KafkaTopicWriter:
             )
         return number
 
+    def schema(self, schema_id: int) -> str:
+        """The Avro schema that a record here was written with, as far as `open` has seen. LogError without it."""
+        known = self._schemas.get(schema_id)
+        if known is None:
+            raise LogError(
+                f"read {self.topic}",
+                schemas_topic(self._name),
+                f"there is no schema {schema_id}, but a record that names it",
+                f"restore the schemas topic, or delete {self.topic} so that it is made anew",
+            )
+        return known
+
     def append(self, pairs: Sequence[Pair], committed: int | None = None) -> None:
         """Write in one transaction and wait until it is durable.
 

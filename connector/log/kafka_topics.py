@@ -1,6 +1,8 @@
 """The topics of a log: their names, how they are made, and what is asked of those that are there.
 
 `<name>.changes`: N partitions, compacted after 14 days; `<name>.schemas`: one partition, compacted at leisure.
+`<name>.emc-events`: N partitions, compacted after 14 days; so the last record of each, which says where publishing
+stands, is never removed.
 Existing topics are never altered: what would break a guarantee is a LogError with the way out, everything at once
 (connector.log.kafka_rules); what weakens one is told.
 """
@@ -51,6 +53,11 @@ def changes_topic(name: str) -> str:
 def schemas_topic(name: str) -> str:
     """The topic of the Avro schemas."""
     return f"{name}.schemas"
+
+
+def events_topic(name: str) -> str:
+    """The topic of the events that EMC is told, for other consumers."""
+    return f"{name}.emc-events"
 
 
 class Topics:

@@ -18,7 +18,7 @@ from delivery_story import MAPPING, plan
 from emc.simulator_process import RunningSimulator
 
 from connector.delivery.deliverer import Deliverer
-from connector.log.embedded import EmbeddedReader
+from connector.log.opening import open_reader
 from connector.observe import Hub, Observation
 from connector.settings import Settings
 
@@ -36,8 +36,7 @@ class Delivering:
         self._failure: BaseException | None = None
         hub = Hub()
         hub.subscribe(self._observe)
-        assert settings.log.embedded is not None
-        self._reader = EmbeddedReader(settings.log.embedded.path)
+        self._reader = open_reader(settings)
         self._deliverer = Deliverer(settings, plan(), self._reader, hub, time.time)
         self._thread = threading.Thread(target=self._run, name="deliver under test")
         self._thread.start()
@@ -152,11 +151,10 @@ def accepted(simulator: RunningSimulator, client: httpx.Client, after: int = 0) 
 
 
 def _configuration(settings: Settings) -> str:
-    assert settings.log.embedded is not None
     sections: dict[str, Any] = {
         "name": settings.name,
         "source": {"dsn": "host=unused"},
-        "log": {"embedded": {"path": str(settings.log.embedded.path)}, "partitions": settings.log.partitions},
+        "log": settings.log.model_dump(mode="json", exclude_none=True),
         "emc": {"url": settings.emc.url},
         "delivery": settings.delivery.model_dump(mode="json"),
         "console": None,

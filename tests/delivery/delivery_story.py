@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import count
 from pathlib import Path
 
 from connector.change.encoding import Context, Encoder
@@ -19,8 +21,9 @@ from connector.log.contract import Entry
 from connector.log.opening import open_writer
 from connector.mapping.compile import compile_text
 from connector.mapping.plan import Plan
-from connector.settings import Settings
+from connector.settings import KafkaSettings, LogSettings, Settings
 
+_numbers = count(1)
 DOSSIER, PAYMENT, SERVICE = "m.ho_so", "m.thanh_toan", "m.thu_tuc"
 
 MAPPING = """\
@@ -308,3 +311,11 @@ def settings_in(directory: Path, url: str, partitions: int = 2, **delivery: obje
             },
         }
     )
+
+
+def kafka_settings_in(directory: Path, url: str, brokers: str, partitions: int = 2, **delivery: object) -> Settings:
+    """The same with a new log in Kafka; its name is no other test's."""
+    settings = settings_in(directory, url, partitions, **delivery)
+    kafka = KafkaSettings(brokers=brokers, replication_factor=1, min_insync_replicas=1)
+    name = f"e-{os.getpid()}-{next(_numbers)}"
+    return settings.model_copy(update={"name": name, "log": LogSettings(kafka=kafka, partitions=partitions)})

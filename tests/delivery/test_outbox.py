@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -197,7 +198,7 @@ def test_ids_are_never_used_twice(box: Box) -> None:
     box.owe(due("a", 1))
     [attempt] = box.begin()
     box.outbox.delivered(attempt, 1001.0)
-    assert not box.outbox.prune(1001.0 + 91 * 86_400, 90)
+    assert not box.outbox.prune(1001.0 + 91 * 86_400, 90, sys.maxsize)
     box.save()
     assert box.states() == []
     box.restart()
@@ -213,7 +214,7 @@ def test_events_of_a_position_are_numbered(box: Box) -> None:
         box.outbox.delivered(attempt, 1001.0)
     for attempt in box.begin():
         box.outbox.delivered(attempt, 1001.0)
-    box.outbox.prune(1001.0 + 91 * 86_400, 90)
+    box.outbox.prune(1001.0 + 91 * 86_400, 90, sys.maxsize)
     box.save()
     box.restart()
     box.owe(here, there)
@@ -232,8 +233,20 @@ def test_the_ledger_forgets_in_portions(box: Box, monkeypatch: pytest.MonkeyPatc
         box.outbox.delivered(attempt, 1000.0 if number < 3 else 5000.0)
     box.outbox.park(attempts[5], "HTTP 400", "", 1000.0)
     now = 1000.0 + 90 * 86_400 + 1
-    assert [box.outbox.prune(now, 90), box.outbox.prune(now, 90)] == [True, False]
+    assert [box.outbox.prune(now, 90, sys.maxsize), box.outbox.prune(now, 90, sys.maxsize)] == [True, False]
     assert [state for _, state, *_ in box.states()] == ["delivered", "sent", "parked"]
+
+
+def test_the_ledger_keeps_what_others_have_not_got(box: Box) -> None:
+    """However long ago EMC took it."""
+    box.owe(due("a", 1), due("b", 1))
+    for attempt in box.begin():
+        box.outbox.delivered(attempt, 1001.0)
+    box.save()
+    assert box.outbox.saved == 2
+    for published, left in ((0, 2), (1, 1), (2, 0)):
+        box.outbox.prune(1001.0 + 91 * 86_400, 90, published)
+        assert len(box.states()) == left
 
 
 class Pushing(RuleBasedStateMachine):
