@@ -10,6 +10,7 @@ from functools import cache
 from itertools import count
 from pathlib import Path
 
+from connector.change.decoding import ChangeDecoder
 from connector.change.encoding import Context, Encoder
 from connector.change.envelope import message_key, message_schema, row_key, table_schema, truncate_key
 from connector.change.partitioner import partitioner
@@ -17,6 +18,7 @@ from connector.change.position import Position
 from connector.change.record import SNAPSHOT_BEGIN, SNAPSHOT_END, Change, Op, Row
 from connector.change.selection import Role
 from connector.change.shape import Column, Shape
+from connector.errors import LogUnavailable
 from connector.log.contract import Entry
 from connector.log.opening import open_writer
 from connector.mapping.compile import compile_text
@@ -225,12 +227,14 @@ class LoggedStory:
 
     def __init__(self, settings: Settings) -> None:
         self.story = Story()
+        self._settings = settings
         self._name = settings.name
         self._partitions = settings.log.partitions
         self._partition_of = partitioner(settings.log.partitions)
         self._writer = open_writer(settings)
         self._writer.open()
         self._encoders: dict[str, Encoder] = {}
+        self._schemas: dict[int, str] = {}
         self._roles = {table.full_name: table.role for table in plan().selection.tables}
 
     def transaction(self, *steps: Step) -> None:
@@ -249,6 +253,23 @@ class LoggedStory:
                 for at, (partition, change) in enumerate(placed)
             ]
         )
+
+    def insist(self, changes: Sequence[Change]) -> None:
+        """Append what belongs to one partition, as capture does over an outage of the log: once, whatever it takes."""
+        decoder = ChangeDecoder(self._schemas.__getitem__)
+        spent = False
+        while True:
+            try:
+                if spent:
+                    self._writer = open_writer(self._settings)
+                    tails = self._writer.open().values()
+                    if changes[-1].position in {decoder.decode(b'["tail"]', value).position for value in tails}:
+                        return
+                self.append(changes)
+                return
+            except LogUnavailable:
+                self._writer.close()
+                spent = True
 
     def close(self) -> None:
         self._writer.close()
@@ -291,7 +312,9 @@ class LoggedStory:
 
     def _encoder(self, table: str, schema: str) -> Encoder:
         if table not in self._encoders:
-            self._encoders[table] = Encoder(self._writer.register(schema), schema)
+            number = self._writer.register(schema)
+            self._schemas[number] = schema
+            self._encoders[table] = Encoder(number, schema)
         return self._encoders[table]
 
 

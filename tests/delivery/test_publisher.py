@@ -36,6 +36,7 @@ from published_events import events, ids, ledger, published, statuses
 from connector.change.partitioner import partition_of
 from connector.change.position import Position, parse_position
 from connector.delivery import publisher as publisher_module
+from connector.delivery.directory import partition_files
 from connector.delivery.event_record import SCHEMA, Judged, Place, encode
 from connector.delivery.outbox import dump_event
 from connector.delivery.publisher import _Ledger
@@ -228,10 +229,19 @@ def test_an_older_copy_of_the_state_publishes_nothing_twice(
         all_are_published(settings, 6)
     shutil.rmtree(settings.delivery.state)
     shutil.copytree(tmp_path / "copy", settings.delivery.state)
-    with delivering(settings) as run:
+    ledgers = [
+        _Ledger(settings, kafka_of(settings), number, path)
+        for number, path in partition_files(settings.delivery.state, settings.name)
+    ]
+    for judged_again in ledgers:
+        assert not judged_again.publish()
+    with delivering(without_events(settings)) as run:
         lives(log, 3)
         run.until(lambda: answers(run, "delivered") == 6)
-        all_are_published(settings, 9)
+    for judged_again in ledgers:
+        assert not judged_again.publish()
+        judged_again.close()
+    all_are_published(settings, 9)
 
 
 def test_a_topic_made_anew_gets_all_that_the_ledger_holds(settings: Settings, log: LoggedStory) -> None:
