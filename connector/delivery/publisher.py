@@ -62,7 +62,8 @@ class Publisher:
         assert kafka is not None
         self._ledgers = {number: _Ledger(settings, kafka, number, path) for number, path in paths.items()}
         self._take = take
-        self._told = ""
+        self._told: set[str] = set()
+        """What could not be done since all was well: the causes' texts differ with every attempt."""
         self._work = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
@@ -108,14 +109,14 @@ class Publisher:
                 if not retryable(error):
                     raise
                 away = error
-                if error.cause != self._told:
-                    self._told = error.cause
+                if error.operation not in self._told:
+                    self._told.add(error.operation)
                     self._take(Unpublished(error))
         if away is not None:
             self._stopping.wait(_PAUSE)
             return
-        self._told = ""
-        if not more:
+        self._told.clear()
+        if not more and not self._stopping.is_set():
             self._work.wait()
 
 

@@ -39,7 +39,7 @@ from connector.delivery import publisher as publisher_module
 from connector.delivery.directory import partition_files
 from connector.delivery.event_record import SCHEMA, Judged, Place, encode
 from connector.delivery.outbox import dump_event
-from connector.delivery.publisher import _Ledger
+from connector.delivery.publisher import Publisher, _Ledger
 from connector.delivery.state import PartitionState
 from connector.emc.event import EmcEvent, EmcUser
 from connector.errors import LogError, LogUnavailable
@@ -303,6 +303,23 @@ def test_whoever_is_superseded_publishes_nothing_more(settings: Settings, log: L
     assert "fenced" in failure.cause
     assert "run one deliver per log" in failure.mend
     assert published(settings) == []
+
+
+def test_a_stop_is_never_overlooked(tmp_path: Path) -> None:
+    """Not even one that comes as the publisher begins to look for work."""
+    connector = kafka_settings_in(tmp_path, "http://127.0.0.1:9/", "127.0.0.1:9")
+    publisher = Publisher(connector, {}, lambda _: None)
+
+    class Late(threading.Event):
+        def clear(self) -> None:
+            publisher._stopping.set()
+            super().set()
+            super().clear()
+
+    publisher._work = Late()
+    publisher.start()
+    publisher._thread.join(60)
+    assert not publisher._thread.is_alive()
 
 
 positions = st.builds(
