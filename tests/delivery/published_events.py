@@ -30,9 +30,9 @@ class Published(NamedTuple):
 
 def published(settings: Settings) -> list[Published]:
     """Everything that is committed, by partition and offset; nothing when there is no such topic yet."""
-    records = _read(settings, f"{settings.name}.emc-events")
+    records = read_topic(settings, f"{settings.name}.emc-events")
     # A schema is there before the first record that names it.
-    schemas = {int(key): json.loads(value) for _, _, key, value in _read(settings, f"{settings.name}.schemas")}
+    schemas = {int(key): json.loads(value) for _, _, key, value in read_topic(settings, f"{settings.name}.schemas")}
     found = []
     for partition, offset, key, value in records:
         assert value[0] == 0
@@ -87,7 +87,8 @@ def events(settings: Settings) -> list[dict[str, Any]]:
     return found
 
 
-def _read(settings: Settings, topic: str) -> list[tuple[int, int, bytes, bytes]]:
+def read_topic(settings: Settings, topic: str) -> list[tuple[int, int, bytes, bytes]]:
+    """Partition, offset, key and value of every committed record."""
     assert settings.log.kafka is not None
     consumer = KafkaConsumer(
         bootstrap_servers=settings.log.kafka.brokers,
