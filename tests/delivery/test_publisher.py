@@ -149,6 +149,7 @@ def test_nothing_is_published_where_it_is_turned_off(settings: Settings, log: Lo
     with delivering(without_events(settings)) as run:
         lives(log, 1)
         run.until(lambda: answers(run, "delivered") == 3)
+        assert "publisher" not in {thread.name for thread in threading.enumerate()}
     assert published(settings) == []
     assert run.of(EventsUnpublished) == []
 

@@ -93,6 +93,8 @@ def test_kills_and_a_crash_of_kafka_make_no_difference(
     total = 3 * rounds * EACH
     simulator.set_faults(client)
     with deliver_process(settings, tmp_path) as running:
+        lock = settings.delivery.state / f"{settings.name}.lock"
+        eventually(lambda: lock.read_text() == str(running.process.pid))
         eventually(lambda: sum(partition.delivered for partition in status(settings)) == total)
         eventually(lambda: len(ids(settings)) >= total)
         assert running.end() == 0
