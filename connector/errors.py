@@ -100,6 +100,10 @@ class RecordTooLarge(LogError):
     """A change is larger than a record of the log may be, and may not be cut."""
 
 
+class LogFenced(LogError):
+    """A later process has taken over what this one wrote; nothing of this one is written any more."""
+
+
 class DeliveryError(ConnectorError):
     """The delivery state or EMC's settings are unusable."""
 

@@ -162,6 +162,14 @@ class OutboxDepth(Observation):
 
 
 @dataclass(frozen=True, slots=True)
+class EventsUnpublished(Observation):
+    """How many events of `partition` are in the ledger, but not in the topic of events yet."""
+
+    partition: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
 class Fault(Observation):
     """A part met a fault and goes on by itself (or stops, when `fatal`). The four parts of a ConnectorError."""
 

@@ -144,6 +144,9 @@ class KafkaSettings(Section):
     settings: dict[str, str | int | float | bool] = Field(
         default_factory=dict, repr=False, description="any librdkafka setting, e.g. security.protocol, sasl.username"
     )
+    events_topic: bool = Field(
+        default=True, description="write every EMC event to <name>.emc-events, too, for other consumers"
+    )
     registry: RegistrySettings | None = Field(
         default=None, description="a Confluent-compatible schema registry; default: ids come from <name>.schemas"
     )

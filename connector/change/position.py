@@ -37,3 +37,10 @@ def parse_lsn(text: str) -> int:
     """The reverse of `lsn_text`. ValueError when it is not an LSN."""
     high, _, low = text.partition("/")
     return (int(high, 16) << 32) | int(low, 16)
+
+
+def parse_position(text: str) -> Position:
+    """The reverse of `str(Position)`. ValueError when it is not a position."""
+    epoch, high, low, numbers = text.split("/")
+    ordinal, _, sub = numbers.partition(".")
+    return Position(int(epoch), parse_lsn(f"{high}/{low}"), int(ordinal), int(sub))

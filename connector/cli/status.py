@@ -19,6 +19,7 @@ from connector.cli.terminal import DEFAULT_CONFIG, ConfigOption, JsonOption
 from connector.delivery.lag import lags
 from connector.delivery.status import status as delivery_status
 from connector.errors import EXIT_LOST, ConnectorError
+from connector.log.kafka_topics import events_topic
 from connector.log.opening import open_reader
 from connector.settings import Settings
 from connector.source.attachment import snapshot_progress
@@ -132,11 +133,13 @@ def _log(settings: Settings, folded: Mapping[int, int]) -> tuple[dict[str, Any],
         reader = open_reader(settings)
         try:
             durability = reader.durability
+            kafka = settings.log.kafka
             told = {
                 "ends": dict(reader.ends()),
                 "durability": durability.words,
                 "sound": durability.sound,
                 "concerns": [asdict(concern) for concern in reader.concerns],
+                "events_topic": None if kafka is None or not kafka.events_topic else events_topic(settings.name),
             }
             return told, {number: asdict(lag) for number, lag in lags(reader, folded).items()}
         finally:
@@ -199,6 +202,8 @@ def _show(found: dict[str, Any]) -> None:
             console.print(f"[yellow]![/] {escape(concern['subject'])}: {escape(concern['cause'])}")
             for line in concern["mend"]:
                 console.print(f"    [green]→[/] {escape(line)}", soft_wrap=True)
+        if log["events_topic"]:
+            console.print(f"[green]✓[/] sự kiện cũng được ghi vào topic {escape(log['events_topic'])}")
     if "error" in delivery:
         return
     table = Table(

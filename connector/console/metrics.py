@@ -16,6 +16,7 @@ from connector.observe import (
     BatchFolded,
     DossierParked,
     EventDue,
+    EventsUnpublished,
     Fault,
     Observation,
     OutboxDepth,
@@ -71,6 +72,7 @@ DECLARED = (
     Declared("fold_commit_time_seconds", "gauge", "Commit time of the last folded record, Unix time", ("partition",)),
     Declared("events_due", "counter", "Events that judgements owed EMC", ("status",)),
     Declared("events_recovered", "counter", "Events among them that a snapshot found due, after a gap of the stream"),
+    Declared("events_unpublished", "gauge", "Events that the topic of events does not have yet", ("partition",)),
     Declared("outbox_waiting", "gauge", "Events that wait to be pushed", ("partition",)),
     Declared("outbox_parked_dossiers", "gauge", "Dossiers that are parked", ("partition",)),
     Declared("dossiers_parked", "counter", "Times that EMC's answer parked a dossier (told again at a start)"),
@@ -152,6 +154,8 @@ class Metrics:
             case OutboxDepth(partition, waiting, parked):
                 gauges["outbox_waiting"].labels(partition).set(waiting)
                 gauges["outbox_parked_dossiers"].labels(partition).set(parked)
+            case EventsUnpublished(partition, waiting):
+                gauges["events_unpublished"].labels(partition).set(waiting)
             case PushAnswered():
                 self._push(observation)
             case DossierParked():

@@ -1,7 +1,8 @@
 """Deliver: the log's records in, accepted events out.
 
 Three threads, each with one thing of its own: the intake has the log, the dispatch has the network, the owner (the
-caller's thread) has the state files. The owner works in steps: one poll of records is folded, every answer that has
+caller's thread) has the state files; with Kafka a fourth, the publisher, has the topic of events and reads those files.
+The owner works in steps: one poll of records is folded, every answer that has
 arrived is recorded, pushes are begun, and one commit per partition makes all of it durable before a request goes out.
 So an attempt is on disk before it is sent, and a burst costs one sync.
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import queue
 import random
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -30,11 +32,21 @@ from connector.delivery.outbox import Attempt
 from connector.delivery.outcome import Delivered, Reject, Retry
 from connector.delivery.pacing import Breaker, backoff
 from connector.delivery.partition import Partition
+from connector.delivery.publisher import Publisher, Unpublished
 from connector.delivery.state import PartitionState
 from connector.errors import ConnectorError
 from connector.log.contract import LogReader
 from connector.mapping.plan import Plan
-from connector.observe import BatchFolded, DossierParked, EventDue, Fault, Hub, OutboxDepth, PushAnswered
+from connector.observe import (
+    BatchFolded,
+    DossierParked,
+    EventDue,
+    EventsUnpublished,
+    Fault,
+    Hub,
+    OutboxDepth,
+    PushAnswered,
+)
 from connector.settings import Settings
 
 _LOG_IDENTITY = "identity"
@@ -45,7 +57,7 @@ _PRUNE_EVERY = 3600.0
 _MOST_TOLD = 1000
 """Parked dossiers that are told of at the start."""
 
-Item = Records | Trouble | Failed | Answer
+Item = Records | Trouble | Unpublished | Failed | Answer
 
 
 class Deliverer:
@@ -69,6 +81,9 @@ class Deliverer:
         self._warned = ""
         self._troubled = ""
         self._depths: dict[int, tuple[int, int]] = {}
+        self._publisher: Publisher | None = None
+        self._saved: dict[int, int] = {}
+        self._unpublished: dict[int, int] = {}
         self._prune_at = 0.0
 
     def run(self, stop: threading.Event) -> None:
@@ -89,6 +104,11 @@ class Deliverer:
             halts = self._settings.delivery.after_compaction == "halt"
             intake = Intake(self._reader, places, self._inbox.put, halts)
             intake.start()
+            kafka = self._settings.log.kafka
+            if kafka is not None and kafka.events_topic:
+                paths = {state.partition: state.path for state in states}
+                self._publisher = Publisher(self._settings, paths, self._inbox.put)
+                self._publisher.start()
             while not stop.is_set() and self._failure is None:
                 self._step(intake, dispatch, last=False)
             while self._in_flight:
@@ -103,6 +123,8 @@ class Deliverer:
             if intake is not None:
                 intake.stop()
             dispatch.stop()
+            if self._publisher is not None:
+                self._publisher.stop()
             for state in states:
                 state.close()
             directory.close()
@@ -134,6 +156,8 @@ class Deliverer:
                     if error.cause != self._troubled:
                         self._troubled = error.cause
                         self._fault(error.operation, error.subject, error.cause, error.mend)
+                case Unpublished(error):
+                    self._fault(error.operation, error.subject, error.cause, error.mend)
                 case Failed(error, answered):
                     self._in_flight -= answered
                     self._failure = self._failure or error
@@ -143,11 +167,16 @@ class Deliverer:
         if attempts:
             self._in_flight += len(attempts)
             dispatch.push(attempts)
+        self._publish()
         self._tell_depths()
         steady = monotonic()
         if steady >= self._prune_at:
             now, days = self._clock(), self._settings.delivery.ledger_days
-            more = [partition.prune(now, days) for partition in self._partitions if not partition.blocked]
+            more = [
+                partition.prune(now, days, self._published(partition.number))
+                for partition in self._partitions
+                if not partition.blocked
+            ]
             self._prune_at = steady + (_IDLE if any(more) else _PRUNE_EVERY)
 
     def _due(self, last: bool) -> list[Item]:
@@ -265,6 +294,23 @@ class Deliverer:
             mend = retry.operator or "nothing to do: events wait on disk and go out in order when EMC is back"
             self._fault("push to EMC", self._emc, retry.reason, mend)
 
+    # -- publishing --------------------------------------------------------------------------------------------------
+
+    def _publish(self) -> None:
+        """Let the publisher know of events that were made durable."""
+        for partition in self._partitions:
+            saved = partition.outbox.saved
+            if self._publisher is None or partition.blocked or self._saved.get(partition.number) == saved:
+                continue
+            self._saved[partition.number] = saved
+            self._publisher.wake()
+
+    def _published(self, number: int) -> int:
+        """The id up to which the ledger may be pruned, as far as others need it."""
+        if self._publisher is None:
+            return sys.maxsize
+        return self._publisher.published(number) or 0
+
     # -- telling -----------------------------------------------------------------------------------------------------
 
     def _tell_beginning(self) -> None:
@@ -291,6 +337,12 @@ class Deliverer:
             if self._depths.get(partition.number) != depth:
                 self._depths[partition.number] = depth
                 self._hub.emit(OutboxDepth(partition.number, *depth))
+        for number, saved in self._saved.items():
+            assert self._publisher is not None
+            published = self._publisher.published(number)
+            if published is not None and self._unpublished.get(number) != (waiting := max(0, saved - published)):
+                self._unpublished[number] = waiting
+                self._hub.emit(EventsUnpublished(number, waiting))
 
     def _fault(self, operation: str, subject: str, cause: str, mend: str) -> None:
         self._hub.emit(Fault("deliver", operation, subject, cause, mend, fatal=False))

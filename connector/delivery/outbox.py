@@ -11,9 +11,10 @@ State of an event:
 | sent      | our death                                      | waiting, counted as ambiguous, at next start|
 
 Invariants: per dossier at most one event is sent; events of a dossier are begun in the order of their ids, which is the
-order of judgement. The file holds everything; memory holds the first `WINDOW` open events in the order of their ids,
-and what lies beyond is loaded when these become few. Used from the thread of the state; what is done here becomes
-durable with the state's next `commit`, after `save`.
+order of judgement. An event's position and ordinal (its number among those of the position) name it for good: they rise
+with the ids, and unlike these they are the same where the log is folded anew. The file holds everything; memory holds
+the first `WINDOW` open events by id, and what lies beyond is loaded when these become few. Used from the thread of the
+state; what is done here becomes durable with the state's next `commit`, after `save`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ WINDOW = 10_000
 _MOST_PRUNED = 5_000
 _DAY = 86_400.0
 
-_INSERT = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, NULL, '', '', ?)"
+_INSERT = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, NULL, '', '', ?, ?)"
+_LAST_OWED = "SELECT position, ordinal FROM events ORDER BY id DESC LIMIT 1"
 _LOAD = "SELECT id, dossier FROM events WHERE state <> 'delivered' AND state = 'waiting' AND id > ? ORDER BY id LIMIT ?"
 _PARKED = "SELECT dossier, code, reason FROM events WHERE state <> 'delivered' AND state = 'parked' ORDER BY id"
 _INTERRUPTED = (
@@ -41,7 +43,7 @@ _INTERRUPTED = (
 )
 _PRUNE = (
     "DELETE FROM events WHERE id IN"
-    " (SELECT id FROM events WHERE state = 'delivered' AND ended_at < ? ORDER BY ended_at LIMIT ?)"
+    " (SELECT id FROM events WHERE state = 'delivered' AND ended_at < ? AND id <= ? ORDER BY ended_at LIMIT ?)"
 )
 
 
@@ -63,6 +65,7 @@ class _New:
     """An event that is not in the file yet."""
 
     due: Due
+    ordinal: int
     sent_at: float | None = None
 
 
@@ -86,6 +89,11 @@ class Outbox:
         self._loaded = 0
         last = db.execute("SELECT max(id) FROM events").fetchone()[0] or 0
         self._next = max(last + 1, int(state.meta.get("next event", "1")))
+        owed = state.meta.get("last owed")
+        self._owed: tuple[str, int] = (
+            (*json.loads(owed),) if owed else db.execute(_LAST_OWED).fetchone() or ("", 0)  # of an older format
+        )
+        """Position of the last event that was owed, and its ordinal there."""
         still_open = db.execute("SELECT count(*) FROM events WHERE state <> 'delivered'").fetchone()[0]
         self._on_disk = int(still_open) - len(self.parked)
         self._behind_parked = sum(map(self._open_events, self.parked)) - len(self.parked)
@@ -120,7 +128,9 @@ class Outbox:
         """Take an event that a judgement owes."""
         number = self._next
         self._next += 1
-        self._new[number] = _New(due)
+        position, ordinal = self._owed
+        self._owed = (due.position, ordinal + 1 if position == due.position else 1)
+        self._new[number] = _New(due, self._owed[1])
         if due.dossier in self.parked:
             self._behind_parked += 1
             self._on_disk += 1
@@ -173,9 +183,17 @@ class Outbox:
         self._on_disk += in_memory - 1
         self._behind_parked += self._open_events(attempt.dossier) + new - 1
 
-    def prune(self, now: float, days: int) -> bool:
-        """Forget some of what was delivered longer ago; whether there may be more of it."""
-        found = self._state.write().execute(_PRUNE, (now - days * _DAY, _MOST_PRUNED))
+    @property
+    def saved(self) -> int:
+        """The id of the last event that is in the file."""
+        return self._next - 1 - len(self._new)
+
+    def prune(self, now: float, days: int, published: int) -> bool:
+        """Forget some of what was delivered longer ago; whether there may be more of it.
+
+        published: the id up to which others have got the events, too; those after it stay.
+        """
+        found = self._state.write().execute(_PRUNE, (now - days * _DAY, published, _MOST_PRUNED))
         return found.rowcount == _MOST_PRUNED
 
     def save(self) -> None:
@@ -185,7 +203,7 @@ class Outbox:
         db = self._state.write_fold()
         db.executemany(_INSERT, (_values(number, new) for number, new in self._new.items()))
         self._new.clear()
-        self._state.save_meta({"next event": str(self._next)})
+        self._state.save_meta({"next event": str(self._next), "last owed": json.dumps(self._owed)})
 
     def _begin(self, dossier: str, now: float) -> Attempt:
         number = self._queues[dossier][0]
@@ -250,6 +268,7 @@ def _values(number: int, new: _New) -> tuple[object, ...]:
         int(sent),
         new.sent_at,
         int(due.recovered),
+        new.ordinal,
     )
 
 

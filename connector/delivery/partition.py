@@ -95,10 +95,10 @@ class Partition:
         deferred, self.deferred = self.deferred, []
         return deferred
 
-    def prune(self, now: float, days: int) -> bool:
-        """Forget some of the ledger; whether there may be more to forget."""
+    def prune(self, now: float, days: int, published: int) -> bool:
+        """Forget some of the ledger, up to an id; whether there may be more to forget."""
         with self.state.reported():
-            more = self.outbox.prune(now, days)
+            more = self.outbox.prune(now, days, published)
             self.save()
         return more
 

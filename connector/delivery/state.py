@@ -17,10 +17,20 @@ from pathlib import Path
 
 from connector.errors import DeliveryError
 
-FORMAT = "2"
+FORMAT = "3"
 _SCHEMA = resources.files("connector.delivery").joinpath("state.sql").read_text(encoding="utf-8")
-# Format 1 had no recovered events, and no table that `_SCHEMA` does not make.
-_TO_FORMAT_2 = "ALTER TABLE events ADD COLUMN recovered INTEGER NOT NULL DEFAULT 0"
+# Format 1 had no recovered events, and no table that `_SCHEMA` does not make; format 2 did not number the events of a
+# position.
+_ADDED = {
+    "recovered": "ALTER TABLE events ADD COLUMN recovered INTEGER NOT NULL DEFAULT 0",
+    "ordinal": "ALTER TABLE events ADD COLUMN ordinal INTEGER NOT NULL DEFAULT 0",
+}
+# Those that were pruned are not counted: nobody was told of a number yet.
+_NUMBER_EVENTS = """
+UPDATE events SET ordinal = numbered.ordinal
+  FROM (SELECT id, row_number() OVER (PARTITION BY position ORDER BY id) AS ordinal FROM events) AS numbered
+ WHERE events.id = numbered.id
+"""
 _LARGEST_WAL = 64 * 1024 * 1024
 
 
@@ -115,10 +125,12 @@ class PartitionState:
                 f"it is of log {found.get('log')!r} partition {found.get('partition')}",
                 "set delivery.state to the directory of this connector",
             )
-        if found["format"] == "1":
+        if found["format"] in ("1", "2"):
             columns = {column for _, column, *_ in self.db.execute("PRAGMA table_info(events)")}
-            if "recovered" not in columns:  # it is, where we died before the format was written
-                self.db.execute(_TO_FORMAT_2)
+            for column, add in _ADDED.items():
+                if column not in columns:  # it is there where we died before the format was written
+                    self.db.execute(add)
+            self.db.execute(_NUMBER_EVENTS)
         elif found["format"] != FORMAT:
             raise DeliveryError(
                 "open the delivery state",

@@ -31,13 +31,16 @@ CREATE TABLE IF NOT EXISTS born (dossier TEXT PRIMARY KEY) WITHOUT ROWID;
 -- Outbox and ledger. state: waiting, sent (an attempt is out), delivered, parked.
 -- position, transaction_id, commit_time_us, mapping: why it was due; attempts: begun; ambiguous: how many of them
 -- EMC may have taken without our knowing; sent_at, ended_at: seconds since the epoch, of the last attempt and of the end;
+-- ordinal: number of the event, from 1, among those of its position; (position, ordinal) rises with id, and names the event
+-- also in a state that was made anew;
 -- recovered: 1 when it is due by what a snapshot has found, after a gap of the stream.
 -- reason: of the last failure; detail: what EMC said, which may name a person and is shown to operators only.
 CREATE TABLE IF NOT EXISTS events (
     id INTEGER PRIMARY KEY, dossier TEXT NOT NULL, code TEXT NOT NULL, status INTEGER NOT NULL, event TEXT NOT NULL,
     state TEXT NOT NULL, position TEXT NOT NULL, transaction_id TEXT, mapping TEXT NOT NULL,
     commit_time_us INTEGER NOT NULL, attempts INTEGER NOT NULL, ambiguous INTEGER NOT NULL,
-    sent_at REAL, ended_at REAL, reason TEXT NOT NULL, detail TEXT NOT NULL, recovered INTEGER NOT NULL DEFAULT 0
+    sent_at REAL, ended_at REAL, reason TEXT NOT NULL, detail TEXT NOT NULL, recovered INTEGER NOT NULL DEFAULT 0,
+    ordinal INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS events_open ON events (state, id) WHERE state <> 'delivered';
 CREATE INDEX IF NOT EXISTS events_open_of_dossier ON events (dossier) WHERE state <> 'delivered';

@@ -15,14 +15,16 @@ from contextlib import suppress
 from functools import cached_property
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from connector.errors import LogError, LogUnavailable
 from connector.log.contract import Concern, Durability, Entry, Record
 from connector.log.kafka_access import CAPTURE, DELIVER
 from connector.log.kafka_cluster import Cluster, Deadline, Patience, error_of
-from connector.log.kafka_scan import last_values, read_to_end
+from connector.log.kafka_scan import last_values
+from connector.log.kafka_schemas import own_id, read_schemas
 from connector.log.kafka_topics import Topics, changes_topic, schemas_topic
+from connector.log.kafka_transactions import TransactionalProducer
 from connector.log.registry import Registry
 from connector.settings import KafkaSettings
 
@@ -30,10 +32,6 @@ _FETCH_WAIT_MS: Final = 500
 """How long the broker holds an unanswered fetch; it answers at once when a transaction commits."""
 _PROBE: Final = 1.0
 """Seconds given to a broker to show that it is back, each time a poll found nothing while brokers were away."""
-_FIRST_OWN_ID: Final = 1_000_000_001
-"""Ids we give ourselves count from here, so that a registry, whose ids count from 1, can be added later."""
-_ABORT: Final = 2.0
-"""Seconds given to the abort of a failed append; if it fails too, the next writer's `open` aborts it."""
 
 
 class KafkaWriter:
@@ -45,8 +43,7 @@ class KafkaWriter:
         self._name = name
         self._topic = changes_topic(name)
         self._cluster = Cluster(settings, patience or Patience(), name, CAPTURE)
-        self._producer: Producer | None = None
-        self._failure: LogError | None = None
+        self._producer = TransactionalProducer(self._cluster, f"{name}.capture", self._told)
         self._schemas: dict[int, str] = {}
         self._registry = _registry(name, settings, self._cluster.patience)
         self.concerns: tuple[Concern, ...] = ()
@@ -60,14 +57,10 @@ class KafkaWriter:
         """See the contract. LogUnavailable when Kafka is away; LogError when topics or settings do not fit."""
         topics = Topics(self._cluster)
         self.concerns = topics.ensure(self._name, self.partitions)
-        producer = self._producer = self._cluster.producer(f"{self._name}.capture")
-        try:
-            producer.init_transactions(self._cluster.patience.connect)
-        except KafkaException as error:
-            raise self._spent("fence earlier writers", error) from error
+        self._producer.open()
         try:
             group = f"{self._name}.capture"
-            self._schemas = _schemas(topics, self._cluster, self._name, group)
+            self._schemas = read_schemas(topics, self._cluster, self._name, group)
             topics.require_in_sync(self._topic)
             topics.require_settled(self._topic, self.partitions)
             return last_values(self._cluster, group, self._topic, topics.bounds(self._topic, self.partitions))
@@ -77,10 +70,12 @@ class KafkaWriter:
 
     def register(self, schema: str) -> int:
         """See the contract. The caller is the one writer, so the next free number is ours."""
-        number = self._own_id(schema) if self._registry is None else self._registry.register(schema)
+        number = own_id(schema, self._schemas) if self._registry is None else self._registry.register(schema)
         known = self._schemas.get(number)
         if known is None:
-            self._write("register a schema", schemas_topic(self._name), [Entry(0, b"%d" % number, schema.encode())])
+            self._producer.write(
+                "register a schema", schemas_topic(self._name), [Entry(0, b"%d" % number, schema.encode())]
+            )
             self._schemas[number] = schema
         elif known != schema:
             raise LogError(
@@ -91,68 +86,19 @@ class KafkaWriter:
             )
         return number
 
-    def _own_id(self, schema: str) -> int:
-        for number, text in self._schemas.items():
-            if text == schema:
-                return number
-        return max((number for number in self._schemas if number >= _FIRST_OWN_ID), default=_FIRST_OWN_ID - 1) + 1
-
     def append(self, entries: Sequence[Entry]) -> None:
         """See the contract."""
         if entries:
-            self._write("append to the log", self._topic, entries)
-
-    def _write(self, operation: str, topic: str, entries: Sequence[Entry]) -> None:
-        producer = self._producer
-        if producer is None:
-            raise self._failure or LogUnavailable(operation, topic, "this writer is not open", "open a writer")
-        # A failed delivery makes the transaction fail its commit, so no report is asked for record by record.
-        try:
-            producer.begin_transaction()
-            produce = producer.produce
-            for partition, key, value in entries:
-                try:
-                    produce(topic, value, key, partition)
-                except BufferError:
-                    self._make_room(producer, topic, Entry(partition, key, value))
-            producer.commit_transaction(self._cluster.patience.append)
-        except KafkaException as error:
-            raise self._spent(operation, error) from error
-
-    def _make_room(self, producer: Producer, topic: str, entry: Entry) -> None:
-        """Produce once the client's queue has room; bounded, because every queued message times out."""
-        while True:
-            producer.poll(0.01)
-            with suppress(BufferError):
-                producer.produce(topic, entry.value, entry.key, entry.partition)
-                return
-
-    def _spent(self, operation: str, exception: KafkaException) -> LogError:
-        """End this writer; the error that tells why."""
-        error = error_of(exception)
-        producer = self._producer
-        if producer is not None:
-            try:
-                producer.poll(0)
-            except KafkaException as fatal:
-                # From which no client recovers, as being fenced: it outweighs what the step itself met.
-                error = error_of(fatal)
-            if error.txn_requires_abort():
-                with suppress(KafkaException):
-                    producer.abort_transaction(_ABORT)
-        self.close()
-        self._failure = self._cluster.explain(operation, self._topic, error)
-        return self._failure
+            self._producer.write("append to the log", self._topic, entries)
 
     def close(self) -> None:
         """See the contract. An open transaction is left to the next writer, or to its timeout."""
-        producer, self._producer = self._producer, None
+        self._producer.close()
         if self._registry is not None:
             self._registry.close()
-        if producer is not None:
-            with suppress(KafkaException, RuntimeError):
-                producer.purge()
-                producer.flush(0)
+
+    def _told(self, operation: str, error: KafkaError) -> LogError:
+        return self._cluster.explain(operation, self._topic, error)
 
 
 class KafkaReader:
@@ -289,7 +235,7 @@ class KafkaReader:
     def schema(self, schema_id: int) -> str:
         """See the contract. An id not seen before costs one reading of the schemas topic, which is short."""
         if schema_id not in self._schemas:
-            self._schemas = _schemas(self._topics, self._cluster, self._name, f"{self._name}.reader")
+            self._schemas = read_schemas(self._topics, self._cluster, self._name, f"{self._name}.reader")
         known = self._schemas.get(schema_id)
         if known is None and self._registry is not None:
             known = self._registry.schema(schema_id)
@@ -323,11 +269,3 @@ def _place(message: Message) -> tuple[int, int]:
     assert partition is not None
     assert offset is not None
     return partition, offset
-
-
-def _schemas(topics: Topics, cluster: Cluster, name: str, group: str) -> dict[int, str]:
-    """Every schema of the log by its id; compaction may leave a schema twice, never change it."""
-    topic = schemas_topic(name)
-    first, _ = topics.bounds(topic, 1)[0]
-    records = read_to_end(cluster, group, topic, {0: first})
-    return {int(record.key() or b""): (record.value() or b"").decode() for record in records}

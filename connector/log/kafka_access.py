@@ -34,6 +34,8 @@ CAPTURE: Final = User(
     "capture", ("Create", "Describe", "DescribeConfigs", "Read", "Write"), ".capture", transactional=".capture"
 )
 DELIVER: Final = User("deliver", ("Describe", "DescribeConfigs", "Read"), ".reader")
+BESIDE: Final = User("deliver", CAPTURE.topics, ".reader")
+"""Deliver, where it writes: `<name>.deliveries`, and the schemas."""
 
 _GROUP: Final = ("Describe", "Read")
 _TRANSACTIONAL: Final = ("Describe", "Write")

@@ -25,7 +25,7 @@ Client = TypeVar("Client")
 _QUEUE_KBYTES: Final = 4 * LARGEST_RECORD // 1024
 """What librdkafka holds of an append, copied; a record that goes to every partition is copied for each of them."""
 
-_FENCED: Final = frozenset({
+FENCED: Final = frozenset({
     KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH,
 })  # fmt: skip
 _DENIED: Final = frozenset({
@@ -252,7 +252,7 @@ class Cluster:
     def explain(self, operation: str, subject: str, error: KafkaError) -> LogError:
         """The error for one of librdkafka's; what is not known here stops and asks."""
         code = error.code()
-        if code in _FENCED:
+        if code in FENCED:
             return LogError(
                 operation,
                 subject,

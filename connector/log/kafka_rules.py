@@ -88,7 +88,7 @@ class _Setting:
     name: str
     value: Callable[[_Standing], str]
     rules: tuple[_Rule, ...]
-    suffixes: tuple[str, ...] = (".changes", ".schemas")
+    suffixes: tuple[str, ...] = (".changes", ".schemas", ".emc-events")
 
 
 _SETTINGS: Final = (
@@ -96,6 +96,24 @@ _SETTINGS: Final = (
         "cleanup.policy",
         lambda _: "compact",
         (_Rule(lambda value, _: value == "compact", "it would forget rows that are still true", stops=True),),
+        (".changes", ".schemas"),
+    ),
+    _Setting(
+        "cleanup.policy",
+        lambda _: "compact",
+        (_Rule(lambda value, _: value == "compact", "it would forget where publishing stands", stops=True),),
+        (".emc-events",),
+    ),
+    _Setting(
+        "min.compaction.lag.ms",
+        lambda _: str(_COMPACTION_LAG_MS),
+        (
+            _Rule(
+                lambda value, _: int(value) >= _COMPACTION_LAG_MS,
+                "a consumer that was away for less than 14 days may find only the last event of a dossier",
+            ),
+        ),
+        (".emc-events",),
     ),
     _Setting(
         "min.compaction.lag.ms",

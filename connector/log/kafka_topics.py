@@ -1,6 +1,8 @@
 """The topics of a log: their names, how they are made, and what is asked of those that are there.
 
 `<name>.changes`: N partitions, compacted after 14 days; `<name>.schemas`: one partition, compacted at leisure.
+`<name>.emc-events`: N partitions, compacted after 14 days; so the last record of each, which says where publishing
+stands, is never removed.
 Existing topics are never altered: what would break a guarantee is a LogError with the way out, everything at once
 (connector.log.kafka_rules); what weakens one is told.
 """
@@ -23,7 +25,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
 
 from connector.errors import LogError, LogUnavailable
 from connector.log.contract import Concern, Durability
-from connector.log.kafka_access import CAPTURE, DELIVER, User, group_fault, missing_rights
+from connector.log.kafka_access import BESIDE, CAPTURE, DELIVER, User, group_fault, missing_rights
 from connector.log.kafka_cluster import Cluster, Deadline, error_of
 from connector.log.kafka_group import may_use_group
 from connector.log.kafka_rules import (
@@ -57,6 +59,11 @@ def changes_topic(name: str) -> str:
 def schemas_topic(name: str) -> str:
     """The topic of the Avro schemas."""
     return f"{name}.schemas"
+
+
+def events_topic(name: str) -> str:
+    """The topic of the events that EMC is told, for other consumers."""
+    return f"{name}.emc-events"
 
 
 class Topics:
@@ -94,10 +101,16 @@ class Topics:
 
         LogError with everything that is to be mended.
         """
-        wanted = {changes_topic(name): partitions, schemas_topic(name): 1}
+        return self._ensure(name, {changes_topic(name): partitions, schemas_topic(name): 1}, CAPTURE)
+
+    def ensure_beside(self, name: str, topic: str, partitions: int) -> tuple[Concern, ...]:
+        """The same for a topic that stands beside the changes, and for the schemas that its records name."""
+        return self._ensure(name, {topic: partitions, schemas_topic(name): 1}, BESIDE)
+
+    def _ensure(self, name: str, wanted: Mapping[str, int], user: User) -> tuple[Concern, ...]:
         deadline = Deadline(self._cluster.patience.connect)
         found = self.find(list(wanted))
-        faults = self.faults(name, partitions, found)
+        faults = self.faults(name, found, user, wanted)
         _refuse(faults)
         missing = {topic: count for topic, count in wanted.items() if topic not in found}
         foreign = self._create(missing) if missing else set()
@@ -109,21 +122,23 @@ class Topics:
             sleep(0.05)
             found = self.find(list(wanted))
         if foreign:
-            faults = self.faults(name, partitions, found)
+            faults = self.faults(name, found, user, wanted)
             _refuse(faults)
         return concerns_of(faults)
 
-    def faults(self, name: str, partitions: int | None, found: Mapping[str, Topic]) -> list[Fault]:
+    def faults(
+        self, name: str, found: Mapping[str, Topic], user: User, wanted: Mapping[str, int] | None = None
+    ) -> list[Fault]:
         """Everything about the topics that are there that is not as it must be.
 
-        partitions: as the settings say, of a log that is to be written; None of one that is only read.
+        wanted: how many partitions each must have, of those that are to be written; None when they are only read.
         """
         asked = self._cluster.settings
-        faults = self.lacking(name, found, DELIVER if partitions is None else CAPTURE)
+        faults = self.lacking(name, found, user)
         brokers: Sequence[int] | None = None
         for topic in found.values():
-            if partitions is not None:
-                faults += judge_partitions(topic, partitions if topic.name == changes_topic(name) else 1)
+            if wanted is not None:
+                faults += judge_partitions(topic, wanted[topic.name])
             if topic.shows_settings:
                 faults += judge_settings(topic, self.config(topic.name), asked)
             if topic.replicas < asked.replication_factor:
@@ -142,7 +157,7 @@ class Topics:
     def concerns(self, name: str) -> tuple[Concern, ...]:
         """What weakens the promises of the log as it is, for one who reads it."""
         found = self.find([changes_topic(name), schemas_topic(name)])
-        return concerns_of(self.faults(name, None, found))
+        return concerns_of(self.faults(name, found, DELIVER))
 
     def same_partitions(self, name: str, partitions: int) -> None:
         """LogError when partitions were added to the changes while they were read: they would be left out."""

@@ -42,7 +42,7 @@ def check_kafka(name: str, partitions: int, asked: KafkaSettings) -> list[Findin
         found = topics.find(wanted)
         if reached.severity is Severity.ERROR and not found:
             return [reached]
-        faults = topics.faults(name, partitions, found)
+        faults = topics.faults(name, found, CAPTURE, {changes_topic(name): partitions, schemas_topic(name): 1})
         rights = _rights(topics, name, asked, found)
     except LogError as error:
         return [reached, _failed("LOG-02", error)]

@@ -77,7 +77,7 @@ class FoldRun:
         """Everything in the file but what only says how often it was looked at."""
         events: dict[str, list[Any]] = defaultdict(list)
         for dossier, *event in self.table(
-            "SELECT dossier, code, status, event, position, transaction_id, commit_time_us, recovered"
+            "SELECT dossier, code, status, event, position, transaction_id, commit_time_us, recovered, ordinal"
             " FROM events ORDER BY id"
         ):
             events[dossier].append(event)
@@ -94,7 +94,7 @@ class FoldRun:
 
 
 def made_by_format_1(path: Path) -> None:
-    """A state file as format 1 had it, with an event that waits, in the middle of a first read."""
+    """A state file as format 1 had it, with events that wait, in the middle of a first read."""
     with closing(sqlite3.connect(path)) as db:
         db.executescript(
             """
@@ -115,6 +115,8 @@ def made_by_format_1(path: Path) -> None:
             CREATE INDEX events_ambiguous ON events (id) WHERE ambiguous > 0;
             INSERT INTO meta VALUES ('format', '1'), ('log', 'demo'), ('partition', '0'), ('reading', 'yes');
             INSERT INTO events VALUES
-                (1, '1', 'H-1', 1, '{}', 'waiting', '1/0/1000/1.0', '7:1', 'm', 0, 0, 0, NULL, NULL, '', '');
+                (1, '1', 'H-1', 1, '{}', 'waiting', '1/0/1000/1.0', '7:1', 'm', 0, 0, 0, NULL, NULL, '', ''),
+                (2, '2', 'H-2', 1, '{}', 'waiting', '1/0/1000/1.0', '7:1', 'm', 0, 0, 0, NULL, NULL, '', ''),
+                (3, '1', 'H-1', 2, '{}', 'waiting', '1/0/1100/1.0', '8:1', 'm', 0, 0, 0, NULL, NULL, '', '');
             """
         )

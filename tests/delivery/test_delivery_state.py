@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from connector.delivery.directory import StateDirectory, partition_files, partition_path
 from connector.delivery.keys import key_order, key_text
+from connector.delivery.outbox import Outbox
 from connector.delivery.reading import Kind, Snapshot, load_snapshot
 from connector.delivery.rowcodec import dump_row, load_row
 from connector.delivery.state import PartitionState
@@ -124,18 +125,30 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, name: str, partitio
     assert "delivery.state" in caught.value.mend
 
 
-@pytest.mark.parametrize("cut", [False, True], ids=["whole", "died in the middle"])
-def test_a_file_of_an_older_format_is_brought_to_this_one(tmp_path: Path, cut: bool) -> None:
+_RECOVERED = "ALTER TABLE events ADD COLUMN recovered INTEGER NOT NULL DEFAULT 0;"
+_ORDINAL = "ALTER TABLE events ADD COLUMN ordinal INTEGER NOT NULL DEFAULT 0;"
+_FORMAT_2 = "UPDATE meta SET value = '2' WHERE name = 'format';"
+
+
+@pytest.mark.parametrize(
+    "steps",
+    ["", _RECOVERED, _RECOVERED + _FORMAT_2, _RECOVERED + _FORMAT_2 + _ORDINAL],
+    ids=["1", "1, died in the middle", "2", "2, died in the middle"],
+)
+def test_a_file_of_an_older_format_is_brought_to_this_one(tmp_path: Path, steps: str) -> None:
     """With its events, none of them recovered, and a first read that was under way; also after a death meanwhile."""
     path = tmp_path / "s.sqlite"
     made_by_format_1(path)
-    if cut:
-        with closing(sqlite3.connect(path)) as db:
-            db.execute("ALTER TABLE events ADD COLUMN recovered INTEGER NOT NULL DEFAULT 0")
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(steps)
     for _ in range(2):
         state = PartitionState(path, "demo", 0)
-        assert state.meta["format"] == "2"
-        assert state.db.execute("SELECT id, code, recovered FROM events").fetchall() == [(1, "H-1", 0)]
+        assert state.meta["format"] == "3"
+        numbered = state.db.execute("SELECT id, code, recovered, position, ordinal FROM events").fetchall()
+        assert numbered == [
+            (1, "H-1", 0, "1/0/1000/1.0", 1), (2, "H-2", 0, "1/0/1000/1.0", 2), (3, "H-1", 0, "1/0/1100/1.0", 1),
+        ]  # fmt: skip
+        assert Outbox(state)._owed == ("1/0/1100/1.0", 1)
         assert load_snapshot(state.meta["reading"]) == Snapshot(Kind.FIRST, None)
         columns = state.db.execute("SELECT name FROM pragma_table_info('events')").fetchall()
         state.close()
@@ -147,12 +160,12 @@ def test_a_file_of_an_older_format_is_brought_to_this_one(tmp_path: Path, cut: b
 def test_a_file_of_a_later_format_is_refused(tmp_path: Path) -> None:
     """An older program would misread it."""
     state = PartitionState(tmp_path / "s.sqlite", "demo", 0)
-    state.save_meta({"format": "3"})
+    state.save_meta({"format": "4"})
     state.commit()
     state.close()
     with pytest.raises(DeliveryError) as caught:
         PartitionState(tmp_path / "s.sqlite", "demo", 0)
-    assert "format 3" in caught.value.cause
+    assert "format 4" in caught.value.cause
     assert "later version" in caught.value.mend
 
 

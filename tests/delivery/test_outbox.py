@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -197,12 +198,30 @@ def test_ids_are_never_used_twice(box: Box) -> None:
     box.owe(due("a", 1))
     [attempt] = box.begin()
     box.outbox.delivered(attempt, 1001.0)
-    assert not box.outbox.prune(1001.0 + 91 * 86_400, 90)
+    assert not box.outbox.prune(1001.0 + 91 * 86_400, 90, sys.maxsize)
     box.save()
     assert box.states() == []
     box.restart()
     box.owe(due("a", 2))
     assert box.begin()[0].id == attempt.id + 1
+
+
+def test_events_of_a_position_are_numbered(box: Box) -> None:
+    """From 1 at each position, over deaths, and also when the ledger has forgotten those before."""
+    here, there = due("a", 1), replace(due("b", 1), position="1/0/2.0")
+    box.owe(here, here)
+    for attempt in box.begin():
+        box.outbox.delivered(attempt, 1001.0)
+    for attempt in box.begin():
+        box.outbox.delivered(attempt, 1001.0)
+    box.outbox.prune(1001.0 + 91 * 86_400, 90, sys.maxsize)
+    box.save()
+    box.restart()
+    box.owe(here, there)
+    box.restart()
+    box.owe(there)
+    numbered = box.state.db.execute("SELECT position, ordinal FROM events ORDER BY id").fetchall()
+    assert numbered == [("1/0/1.0", 3), ("1/0/2.0", 1), ("1/0/2.0", 2)]
 
 
 def test_the_ledger_forgets_in_portions(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,8 +233,20 @@ def test_the_ledger_forgets_in_portions(box: Box, monkeypatch: pytest.MonkeyPatc
         box.outbox.delivered(attempt, 1000.0 if number < 3 else 5000.0)
     box.outbox.park(attempts[5], "HTTP 400", "", 1000.0)
     now = 1000.0 + 90 * 86_400 + 1
-    assert [box.outbox.prune(now, 90), box.outbox.prune(now, 90)] == [True, False]
+    assert [box.outbox.prune(now, 90, sys.maxsize), box.outbox.prune(now, 90, sys.maxsize)] == [True, False]
     assert [state for _, state, *_ in box.states()] == ["delivered", "sent", "parked"]
+
+
+def test_the_ledger_keeps_what_others_have_not_got(box: Box) -> None:
+    """However long ago EMC took it."""
+    box.owe(due("a", 1), due("b", 1))
+    for attempt in box.begin():
+        box.outbox.delivered(attempt, 1001.0)
+    box.save()
+    assert box.outbox.saved == 2
+    for published, left in ((0, 2), (1, 1), (2, 0)):
+        box.outbox.prune(1001.0 + 91 * 86_400, 90, published)
+        assert len(box.states()) == left
 
 
 class Pushing(RuleBasedStateMachine):
@@ -378,7 +409,7 @@ def test_status_of_a_state_that_an_older_version_made(tmp_path: Path) -> None:
     connector.delivery.state.mkdir()
     made_by_format_1(connector.delivery.state / "demo-0000.sqlite")
     [mine] = status(connector)
-    assert (mine.reading, mine.at_end, mine.recovered, mine.waiting) == ("first", 0, 0, 1)
+    assert (mine.reading, mine.at_end, mine.recovered, mine.waiting) == ("first", 0, 0, 3)
 
 
 def test_a_file_that_is_just_being_made_is_no_partition_yet(tmp_path: Path) -> None:

@@ -181,7 +181,7 @@ def test_snapshots_within_the_stream_are_what_a_plain_reading_says(phases: list[
     events = found["events"]
     assert isinstance(events, dict)
     assert {key: [event[2] for event in made] for key, made in events.items()} == plain.events
-    assert {key: [bool(event[-1]) for event in made] for key, made in events.items()} == plain.recovered
+    assert {key: [bool(event[-2]) for event in made] for key, made in events.items()} == plain.recovered
     assert found["waiting"] == []
     assert found["born"] == []
     rows = found["rows"]
@@ -268,6 +268,6 @@ def test_a_gap_owes_the_difference_and_nothing_else(random: Random) -> None:
         owed = events.get(key, [])[len(earlier.events.get(key, ())) :]
         assert len(owed) == len(due)
         assert [event[1] for event in owed] == [event.Status for event in due]
-        assert all(event[-1] for event in owed)
+        assert all(event[-2] for event in owed)
     for key, known in plain.told.items():
         assert judge(known, plan().facts(PlainView(plain.rows, key)), EmcSettings()).due == ()

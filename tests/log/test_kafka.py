@@ -20,7 +20,8 @@ from connector.change.partitioner import partition_of
 from connector.errors import LogError, LogUnavailable, retryable
 from connector.log.contract import Entry
 from connector.log.kafka import KafkaReader, KafkaWriter
-from connector.log.kafka_cluster import Patience
+from connector.log.kafka_access import CAPTURE
+from connector.log.kafka_cluster import Cluster, Patience
 from connector.log.kafka_topics import judge
 from connector.settings import KafkaSettings
 
@@ -128,6 +129,14 @@ def test_topics_are_made_as_documented(kafka_log: Log) -> None:
     found = kafka_log.admin.list_topics(timeout=20).topics
     assert len(found[f"{name}.changes"].partitions) == PARTITIONS
     assert len(found[f"{name}.schemas"].partitions) == 1
+
+
+def test_a_partition_without_a_leader_yet_is_waited_for(kafka_log: Log) -> None:
+    """librdkafka says it in a way of its own when the end of a partition is asked for, right after a broker's crash."""
+    assert kafka_log.settings.log.kafka is not None
+    no_leader = KafkaError(KafkaError._NOENT, "Failed to query partition leaders: No leaders found")
+    cluster = Cluster(kafka_log.settings.log.kafka, HASTY, kafka_log.settings.name, CAPTURE)
+    assert retryable(cluster.explain("ask", "topic", no_leader))
 
 
 def test_a_topic_that_forgets_is_refused(kafka_log: Log) -> None:

@@ -46,8 +46,9 @@ class Halved(Sequence[Entry]):
         half = len(self._entries) // 2
         for at, entry in enumerate(self._entries):
             if at == half:
-                assert self._writer._producer is not None
-                assert self._writer._producer.flush(60) == 0
+                producer = self._writer._producer._producer
+                assert producer is not None
+                assert producer.flush(60) == 0
                 sys.stderr.write(f"{HALFWAY}\n")
                 sys.stderr.flush()
                 os.kill(os.getpid(), self._number)
