@@ -63,6 +63,8 @@ def test_debezium_and_deliver_are_killed(
             stack.callback(delivery.kill)
             delivery.start()
             eventually(delivery.attached, delivery.told)
+        # A Debezium that was killed before would take another snapshot, which tells of no single transaction.
+        eventually(lambda: debezium.flushed(CONNECTORS), debezium.last_lines)
         since = oracle.last_action(dsn)
         lives = start_lives(dsn, DOSSIERS, 40.0)
         stack.callback(lives.kill)

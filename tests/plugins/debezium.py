@@ -13,7 +13,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -140,6 +140,15 @@ class Debezium:
         self._guard = subprocess.Popen(
             ["/bin/sh", "-c", _GUARD, "guard", str(self._process.pid)], stdin=subprocess.PIPE, start_new_session=True
         )
+
+    def flushed(self, connectors: Collection[str]) -> bool:
+        """Whether the offsets that would outlive a kill are after each connector's snapshot."""
+        try:
+            offsets = (self.directory / "offsets").read_bytes()
+        except FileNotFoundError:
+            return False
+        named = all(f'"server":"{name}"'.encode() in offsets for name in connectors)
+        return named and b'"last_snapshot_record":false' not in offsets
 
     def kill(self) -> None:
         """As the kernel kills it: what was produced since the last flush of offsets is produced again."""
