@@ -46,6 +46,8 @@ class DebeziumReader:
     """See the module's contract."""
 
     partitions = 1
+    identity = ""
+    """Each topic has its own, which the place tells."""
     durability = DURABILITY
     concerns: tuple[Concern, ...] = ()
 
