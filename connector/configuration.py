@@ -331,7 +331,12 @@ def json_schema() -> dict[str, Any]:
     mapping, definitions = mapping_schema()
     schema["properties"]["mapping"] = mapping
     schema["$defs"] |= definitions
-    schema["required"] = [*schema["required"], "mapping"]
+    schema["required"] = [*(name for name in schema["required"] if name != "source"), "mapping"]
+    # Debezium's topics need no database of ours.
+    schema["anyOf"] = [
+        {"required": ["source"]},
+        {"required": ["log"], "properties": {"log": {"required": ["debezium"]}}},
+    ]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "emc-cdc"}
 
 

@@ -14,14 +14,18 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from connector.configuration import Configuration
+from connector.debezium.reader import DebeziumReader
 from connector.delivery.deliverer import Deliverer
 from connector.delivery.status import status
-from connector.errors import ConnectorError, DeliveryError, LogError, retryable
+from connector.errors import ConnectorError, DeliveryError, LogError, SourceError, retryable
 from connector.finding import Finding, Severity
+from connector.log.contract import LogReader
 from connector.log.opening import open_reader, open_writer
 from connector.observe import Fault, Hub
+from connector.preflight.debezium import check_debezium
 from connector.preflight.emc import check_emc
 from connector.preflight.log import check_log
+from connector.settings import Settings
 from connector.source.capture import Capture
 
 _LONGEST_WAIT = 10.0
@@ -30,6 +34,7 @@ _LONGEST_WAIT = 10.0
 def capture(configuration: Configuration, hub: Hub, stop: threading.Event) -> None:
     """Database → log."""
     settings = configuration.settings
+    require_capture(settings, "capture")
     Capture(
         settings,
         configuration.plan.selection,
@@ -47,13 +52,16 @@ def deliver(configuration: Configuration, hub: Hub, stop: threading.Event) -> No
     """
     settings = configuration.settings
     if not status(settings):
-        _require(check_log(settings), "open the change log", LogError)
+        if settings.log.debezium is None:
+            _require(check_log(settings), "open the change log", LogError)
+        else:
+            _require(check_debezium(settings, configuration.plan.selection), "read Debezium's topics", LogError)
         _require(check_emc(settings.emc, datetime.now(UTC)), "reach EMC", DeliveryError)
     waited = 0
     told = ""
     while not stop.is_set():
         try:
-            reader = open_reader(settings)
+            reader = _open_reader(configuration)
             try:
                 Deliverer(settings, configuration.plan, reader, hub, time.time).run(stop)
             finally:
@@ -68,6 +76,23 @@ def deliver(configuration: Configuration, hub: Hub, stop: threading.Event) -> No
             waited += 1
             # Full jitter, so that several processes do not knock in step.
             stop.wait(random.uniform(0.05, min(_LONGEST_WAIT, 0.2 * 2**waited)))  # noqa: S311
+
+
+def require_capture(settings: Settings, operation: str) -> None:
+    """Refuse what only our own capture's database can be asked for, where the log is Debezium's topics."""
+    if settings.log.debezium is not None:
+        raise SourceError(
+            operation,
+            f"log.debezium {settings.log.debezium.prefix}",
+            "Debezium is the capture here: emc-cdc has no database of its own to work on",
+            "run `emc-cdc deliver`; to capture with emc-cdc itself remove log.debezium and give `source`",
+        )
+
+
+def _open_reader(configuration: Configuration) -> LogReader:
+    if configuration.settings.log.debezium is not None:
+        return DebeziumReader(configuration.settings, configuration.plan.selection)
+    return open_reader(configuration.settings)
 
 
 def _require(findings: list[Finding], operation: str, kind: type[ConnectorError]) -> None:
@@ -85,6 +110,7 @@ def _require(findings: list[Finding], operation: str, kind: type[ConnectorError]
 
 def run(configuration: Configuration, hub: Hub, stop: threading.Event) -> None:
     """Both, for one machine."""
+    require_capture(configuration.settings, "run")
     failures: list[BaseException] = []
 
     def guarded(part: Callable[[Configuration, Hub, threading.Event], None]) -> None:

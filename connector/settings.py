@@ -152,6 +152,34 @@ class KafkaSettings(Section):
     )
 
 
+class DebeziumSettings(Section):
+    """Topics in `log.kafka` that Debezium itself writes, as the input of deliver (docs/debezium-input.md)."""
+
+    prefix: str = Field(min_length=1, description="Debezium's topic.prefix")
+    database: str | None = Field(
+        default=None, description="where topics name it too (SQL Server): prefix.db.schema.table"
+    )
+    topics: dict[str, str] = Field(default_factory=dict, description="schema.table → topic, of those that differ")
+    transactions: str | None = Field(default=None, description="topic.transaction; default: <prefix>.transaction")
+    format: Literal["json", "avro"] = Field(default="json", description="avro needs log.kafka.registry")
+    types: dict[str, dict[str, str]] = Field(
+        default_factory=dict,
+        description="JSON without schemas: schema.table → column → decimal(scale), bytes or nanoseconds",
+    )
+    settle: Seconds = Field(
+        default=2.0, description="without transaction metadata: how long a transaction's records may come apart"
+    )
+
+    @field_validator("types")
+    @classmethod
+    def _known_types(cls, types: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+        for columns in types.values():
+            for column, told in columns.items():
+                if re.fullmatch(r"bytes|nanoseconds|decimal\(\d{1,3}\)", told) is None:
+                    raise ValueError(f"the type of {column} must be decimal(scale), bytes or nanoseconds")
+        return types
+
+
 class EmbeddedSettings(Section):
     """An SQLite file on this machine as the log."""
 
@@ -162,12 +190,13 @@ class EmbeddedSettings(Section):
 
 
 class LogSettings(Section):
-    """Exactly one of `kafka` and `embedded`; embedded when neither is there."""
+    """Exactly one of `kafka` and `embedded`; embedded when neither is there. debezium: its topics instead of ours."""
 
     format: Literal["avro", "json"] = Field(
         default="avro", description="how records are written; both are read, whatever this says"
     )
     kafka: KafkaSettings | None = None
+    debezium: DebeziumSettings | None = None
     embedded: EmbeddedSettings | None = None
     partitions: int = Field(default=4, ge=1, le=1000)
     memory: int = Field(default=32 * 1024 * 1024, ge=1024 * 1024, description="bytes of changes waiting for the log")
@@ -193,6 +222,11 @@ class LogSettings(Section):
             raise ValueError("'truncate' names columns, but nothing is cut without on_oversized: truncate")
         if self.on_oversized == "truncate" and self.format == "json":
             raise ValueError("on_oversized: truncate is for 'format: avro'; with JSON a record that is too large halts")
+        if self.debezium is not None:
+            if self.kafka is None:
+                raise ValueError("'debezium' needs 'kafka', where its topics are")
+            if self.debezium.format == "avro" and self.kafka.registry is None:
+                raise ValueError("'debezium' with format avro needs 'kafka.registry'")
         return self
 
 
@@ -269,6 +303,16 @@ class Settings(Section):
     emc: EmcSettings = EmcSettings()
     delivery: DeliverySettings = DeliverySettings()
     console: ConsoleSettings | None = ConsoleSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_database(cls, given: object) -> object:
+        """With Debezium's topics there is no database of ours to be told of."""
+        if isinstance(given, dict) and "source" not in given:
+            log = given.get("log")
+            if isinstance(log, dict) and log.get("debezium") is not None:
+                return {**given, "source": {"dsn": ""}}
+        return given
 
     @property
     def slot(self) -> str:

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from connector.configuration import json_schema, load, presets
 from connector.errors import ConfigError, ConfigErrors
 from connector.mapping.document import ListNode, MapNode, Node, ScalarNode, read
-from connector.settings import KafkaSettings, RegistrySettings, Settings
+from connector.settings import DebeziumSettings, KafkaSettings, RegistrySettings, Settings
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "config" / "emc-cdc.yml"
@@ -99,7 +99,7 @@ def test_the_example_shows_every_setting_with_its_default() -> None:
     document = plain(read(EXAMPLE.read_bytes(), "x"))
     for name in shown:
         *sections, last = name.split(".")
-        if name == "log.kafka":  # shown as a comment: see the next test
+        if name in ("log.kafka", "log.debezium"):  # shown as comments: see the next tests
             continue
         part = document
         for section in sections:
@@ -124,6 +124,19 @@ def test_the_examples_kafka_lines_work_when_they_are_taken_out_of_the_comment(tm
     assert set(kafka.registry.model_fields_set) == set(RegistrySettings.model_fields)
     assert (kafka.replication_factor, kafka.min_insync_replicas) == (3, 2)
     assert kafka.settings["sasl.password"] == "00123"
+
+
+def test_the_examples_debezium_lines_work_when_they_are_taken_out_of_the_comment(tmp_path: Path) -> None:
+    """Beside a Kafka they need no `source`; the lines leave nothing out and show the defaults."""
+    lines = EXAMPLE.read_text("utf-8").split("  # debezium:\n")[1].split("\n\n")[0]
+    text = MINIMAL.replace("source:\n  dsn: host=db dbname=motcua\n", "")
+    assert "source" not in text
+    text += "log:\n  kafka: {brokers: k}\n  debezium:\n" + re.sub(r"^  # ", "  ", lines, flags=re.M) + "\n"
+    debezium = load(written(tmp_path, text)).settings.log.debezium
+    assert debezium is not None
+    assert set(debezium.model_fields_set) == set(DebeziumSettings.model_fields)
+    assert debezium == DebeziumSettings(prefix="legacy")
+    jsonschema.validate(plain(read(text.encode(), "x")), json_schema(), jsonschema.Draft202012Validator)
 
 
 def test_text_comes_out_of_environment_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,6 +285,21 @@ BROKEN = [
         "4:6",
         "a registry is for 'format: avro'",
         "correct",
+    ),
+    ("mapping:", "log: {debezium: {prefix: a}}\nmapping:", "4:6", "'debezium' needs 'kafka'", ""),
+    (
+        "mapping:",
+        "log: {kafka: {brokers: k}, debezium: {prefix: a, format: avro}}\nmapping:",
+        "4:6",
+        "with format avro needs 'kafka.registry'",
+        "",
+    ),
+    (
+        "mapping:",
+        "log: {kafka: {brokers: k}, debezium: {prefix: a, types: {s.t: {c: number}}}}\nmapping:",
+        "4:57",
+        "the type of c must be decimal(scale), bytes or nanoseconds",
+        "",
     ),
     ("mapping:", "log: {kafka: {}}\nmapping:", "4:7", "'log.kafka' lacks 'brokers'", "bootstrap servers"),
     ("mapping:", "log:\nmapping:", "4:5", "'log': this is nothing, not a mapping of settings", "correct"),

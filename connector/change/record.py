@@ -31,6 +31,8 @@ class Op(Enum):
 
 SNAPSHOT_BEGIN = "emc-cdc.snapshot.begin"
 SNAPSHOT_END = "emc-cdc.snapshot.end"
+PLACE = "emc-cdc.place"
+"""Where to go on reading an input that is more than one sequence: the content is the input's own. It ends nothing."""
 EPOCH = "emc-cdc.epoch"
 """A new epoch that goes on where the last one ended: it stands at the same place, so nothing ends at it."""
 
@@ -46,6 +48,7 @@ class Change:
     last: the last record of its source transaction in this partition.
     commit_time_us: commit time, microseconds since the Unix epoch (snapshot time for reads).
     truncated: the columns whose values were cut because the record would have been too large.
+    unchanged: columns that `after` leaves out because they did not change; a logged record has none.
     """
 
     op: Op
@@ -61,3 +64,4 @@ class Change:
     marker: str | None = None
     content: bytes = b""
     truncated: tuple[str, ...] = ()
+    unchanged: tuple[str, ...] = ()

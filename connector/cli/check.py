@@ -24,6 +24,7 @@ from connector.configuration import Configuration
 from connector.errors import EXIT_OK, EXIT_USAGE
 from connector.finding import Finding, Severity
 from connector.mapping.plan import against_catalog
+from connector.preflight.debezium import check_debezium
 from connector.preflight.emc import check_emc
 from connector.preflight.log import check_directories, check_log
 from connector.preflight.postgres import check_source
@@ -65,6 +66,9 @@ def check(config: ConfigOption = DEFAULT_CONFIG, json_output: JsonOption = False
 def gather(configuration: Configuration, now: datetime) -> list[Finding]:
     """Every finding there is. `now`: with time zone."""
     settings, plan = configuration.settings, configuration.plan
+    if settings.log.debezium is not None:
+        found = check_debezium(settings, plan.selection)
+        return [*found, *check_directories(settings), *check_emc(settings.emc, now)]
     report = check_source(settings, plan.selection)
     findings = list(report.findings)
     if report.columns:

@@ -20,6 +20,7 @@ from rich.markup import escape
 from connector import configuration as configurations
 from connector.cli.terminal import DEFAULT_CONFIG, ConfigOption, JsonOption
 from connector.errors import EXIT_LOST, EXIT_OK, SourceError
+from connector.pipeline import require_capture
 from connector.settings import Settings
 from connector.source.budget import Verdict, size_text
 from connector.source.connection import ask, command_error
@@ -47,6 +48,7 @@ def guard(
     Example: emc-cdc guard --config emc-cdc.yml --json
     """
     settings = configurations.load(config).settings
+    require_capture(settings, _OPERATION)
     if settings.source.wal_budget is None:
         mend = "set it below what is free where pg_wal is, e.g. `wal_budget: 8GB`"
         raise SourceError(_OPERATION, "source.wal_budget", "it is not set", mend)

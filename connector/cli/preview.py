@@ -17,6 +17,7 @@ from connector.cli.terminal import DEFAULT_CONFIG, ConfigOption, JsonOption
 from connector.emc.event import EmcEvent
 from connector.emc.judgement import judge
 from connector.emc.rules import check
+from connector.pipeline import require_capture
 from connector.preflight.live import LiveReader
 from connector.source.basetypes import type_options
 from connector.source.connection import ask
@@ -34,6 +35,7 @@ def preview(
     Example: emc-cdc preview --rows 20
     """
     configuration = configurations.load(config)
+    require_capture(configuration.settings, "preview")
     settings, plan = configuration.settings, configuration.plan
     shown: list[dict[str, Any]] = []
     with ask(settings.source, application="emc-cdc preview") as connection:

@@ -17,6 +17,7 @@ from connector.catalog.survey import Survey
 from connector.change.selection import Selection
 from connector.cli.terminal import DEFAULT_CONFIG, ConfigOption, JsonOption
 from connector.errors import SourceError
+from connector.pipeline import require_capture
 from connector.preflight.postgres import runtime_role, survey_over, survey_source
 from connector.preflight.setup import Statement, setup_statements
 from connector.preflight.undo import undo_statements
@@ -64,6 +65,7 @@ def setup(
     if apply and owner_dsn is None:
         raise SourceError("apply the set-up", "--owner-dsn", "it is missing", "give it, or set EMC_CDC_OWNER_DSN")
     configuration = configurations.load(config)
+    require_capture(configuration.settings, "setup")
     settings, selection = configuration.settings, configuration.plan.selection
 
     def wanted(found: Survey) -> list[Statement]:

@@ -15,6 +15,7 @@ from connector import configuration as configurations
 from connector.change.selection import Selection
 from connector.cli.terminal import DEFAULT_CONFIG, ConfigOption, JsonOption, stop_on_signals
 from connector.errors import SourceError
+from connector.pipeline import require_capture
 from connector.settings import Settings
 from connector.source.attachment import snapshot_progress
 from connector.source.gap import GAP, REQUEST, request_text
@@ -46,6 +47,7 @@ def snapshot(
     Example: emc-cdc snapshot --all
     """
     configuration = configurations.load(config)
+    require_capture(configuration.settings, "snapshot")
     settings, tables = configuration.settings, table or []
     if bool(tables) == everything:
         raise SourceError("ask for a snapshot", "--table, --all", "one of the two is needed", "add --table or --all")

@@ -16,7 +16,11 @@ from rich.table import Table
 
 from connector import configuration as configurations
 from connector.cli.terminal import DEFAULT_CONFIG, ConfigOption, JsonOption
+from connector.configuration import Configuration
+from connector.debezium.backlog import backlog
+from connector.debezium.reader import DURABILITY
 from connector.delivery.lag import lags
+from connector.delivery.status import place
 from connector.delivery.status import status as delivery_status
 from connector.errors import EXIT_LOST, ConnectorError
 from connector.log.kafka_topics import events_topic
@@ -54,9 +58,13 @@ def status(config: ConfigOption = DEFAULT_CONFIG, json_output: JsonOption = Fals
 
     Example: emc-cdc status --json
     """
-    settings = configurations.load(config).settings
+    configuration = configurations.load(config)
+    settings = configuration.settings
     delivery = _delivery(settings)
-    log, lag = _log(settings, {one["partition"]: one["offset"] for one in delivery.get("partitions", ())})
+    if settings.log.debezium is not None:
+        log, lag = _debezium(configuration)
+    else:
+        log, lag = _log(settings, {one["partition"]: one["offset"] for one in delivery.get("partitions", ())})
     for one in delivery.get("partitions", ()):
         one["lag"] = lag.get(one["partition"])
     found = {"name": settings.name, "source": _source(settings), "log": log, "delivery": delivery}
@@ -68,6 +76,8 @@ def status(config: ConfigOption = DEFAULT_CONFIG, json_output: JsonOption = Fals
 
 
 def _source(settings: Settings) -> dict[str, Any]:
+    if settings.log.debezium is not None:
+        return {"debezium": settings.log.debezium.prefix}
     try:
         with ask(settings.source, application="emc-cdc status") as connection:
             row = connection.execute(_SLOT, {"slot": settings.slot}).fetchone()
@@ -148,6 +158,22 @@ def _log(settings: Settings, folded: Mapping[int, int]) -> tuple[dict[str, Any],
         return {"error": error.cause, "mend": error.mend}, {}
 
 
+def _debezium(configuration: Configuration) -> tuple[dict[str, Any], dict[int, dict[str, Any]]]:
+    """Debezium's topics, and how many of their records are not folded yet; nothing is read, so their age is unknown."""
+    settings = configuration.settings
+    try:
+        found = backlog(settings, configuration.plan.selection, place(settings))
+    except ConnectorError as error:
+        return {"error": error.cause, "mend": error.mend}, {}
+    told = {
+        "topics": list(found.topics),
+        "phase": found.phase,
+        "records": found.records,
+        "durability": DURABILITY.words,
+    }
+    return told, {0: {"records": found.records, "bytes": None, "seconds": None, "exact": False}}
+
+
 def _delivery(settings: Settings) -> dict[str, Any]:
     try:
         return {"partitions": [asdict(partition) for partition in delivery_status(settings)]}
@@ -159,18 +185,25 @@ def _needs_a_person(found: dict[str, Any]) -> bool:
     parts = (found["source"], found["log"], found["delivery"])
     if any("error" in part for part in parts):
         return True
-    if found["source"]["held"] is not None or found["source"]["wal_budget"]["passed"]:
+    if "debezium" not in found["source"] and _source_needs_a_person(found["source"]):
         return True
     return any(partition["parked"] or partition["held"] for partition in found["delivery"]["partitions"])
 
 
+def _source_needs_a_person(source: dict[str, Any]) -> bool:
+    return source["held"] is not None or bool(source["wal_budget"]["passed"])
+
+
 def _show(found: dict[str, Any]) -> None:
     console = Console(highlight=False)
-    for title, part in (("PostgreSQL", found["source"]), ("Nhật ký", found["log"]), ("Gửi EMC", found["delivery"])):
+    parts = (("PostgreSQL", found["source"]), ("Nhật ký", found["log"]), ("Gửi EMC", found["delivery"]))
+    for title, part in parts:
         if "error" in part:
             console.print(f"[bold red]✗[/] {title}: {escape(part['error'])}\n    [green]→[/] {escape(part['mend'])}")
     source, log, delivery = found["source"], found["log"], found["delivery"]
-    if "error" not in source:
+    if "debezium" in source:
+        console.print(f"[green]✓[/] Nguồn: các topic của Debezium, tiền tố {escape(source['debezium'])}")
+    elif "error" not in source:
         state = "đang được đọc" if source["active"] else "không có ai đọc"
         console.print(
             f"[green]✓[/] PostgreSQL: slot {escape(source['slot'])} {state}, đã xác nhận {source['confirmed_lsn']},"
@@ -195,7 +228,9 @@ def _show(found: dict[str, Any]) -> None:
                 f"[yellow]![/] tạm giữ từ {held['since']}: {escape(held['subject'])}: {escape(held['cause'])}\n"
                 f"    [green]→[/] {escape(held['mend'])}"
             )
-    if "error" not in log:
+    if "topics" in log:
+        console.print(f"[green]✓[/] Nhật ký: {len(log['topics'])} topic; {escape(log['durability'])}")
+    elif "error" not in log:
         mark = "[green]✓[/]" if log["sound"] else "[yellow]![/]"
         console.print(f"{mark} Nhật ký: {sum(log['ends'].values())} bản ghi; {escape(log['durability'])}")
         for concern in log["concerns"]:
@@ -247,7 +282,8 @@ def _behind(lag: dict[str, Any] | None) -> tuple[str, str]:
     if lag is None:
         return "?", "?"
     about = "" if lag["exact"] else "~"
-    return f"{about}{lag['records']} ({about}{_size(lag['bytes'])})", f"{lag['seconds']:.1f} s"
+    seconds = "?" if lag["seconds"] is None else f"{lag['seconds']:.1f} s"
+    return f"{about}{lag['records']} ({about}{_size(lag['bytes'])})", seconds
 
 
 def _size(count: int | None) -> str:

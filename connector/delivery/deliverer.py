@@ -35,7 +35,7 @@ from connector.delivery.partition import Partition
 from connector.delivery.publisher import Publisher, Unpublished
 from connector.delivery.state import PartitionState
 from connector.errors import ConnectorError
-from connector.log.contract import LogReader
+from connector.log.contract import LogReader, MergingReader
 from connector.mapping.plan import Plan
 from connector.observe import (
     BatchFolded,
@@ -100,6 +100,8 @@ class Deliverer:
             ]
             self._tell_beginning()
             dispatch.start()
+            if isinstance(self._reader, MergingReader):
+                self._reader.resume(self._partitions[0].fold.place)
             places = {each.number: self._place(each) for each in self._partitions}
             halts = self._settings.delivery.after_compaction == "halt"
             intake = Intake(self._reader, places, self._inbox.put, halts)

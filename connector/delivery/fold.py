@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from connector.change.position import Position
-from connector.change.record import EPOCH, SNAPSHOT_BEGIN, SNAPSHOT_END, Change, Op, Row, Value
+from connector.change.record import EPOCH, PLACE, SNAPSHOT_BEGIN, SNAPSHOT_END, Change, Op, Row, Value
 from connector.change.selection import Role, TableSelection
 from connector.delivery.judged import Judged, Touched
 from connector.delivery.keys import key_order, key_text
@@ -95,6 +95,8 @@ class Fold:
         self.position = Position(*json.loads(meta["position"])) if "position" in meta else _NOWHERE
         self.seen = Position(*json.loads(meta["seen"])) if "seen" in meta else None
         """Of the record before `offset`, by which the log is known again; None before the first."""
+        self.place = meta.get("place", "").encode()
+        """Where to go on reading an input that one offset does not tell the place of; empty for our own log."""
         self._reading = load_snapshot(meta.get("reading", "no"))
         self._rows = Rows(state, int(meta.get("snapshot", "0")))
         self._judged = Judged(state)
@@ -148,6 +150,7 @@ class Fold:
                 "offset": str(self.offset),
                 "position": json.dumps(self.position),
                 **({} if self.seen is None else {"seen": json.dumps(self.seen)}),
+                **({"place": self.place.decode()} if self.place else {}),
                 "snapshot": str(self._rows.snapshot),
                 "reading": dump_snapshot(self._reading),
             }
@@ -174,12 +177,14 @@ class Fold:
         elif change.marker == SNAPSHOT_END and self._reading is not None:
             self._end_transaction()
             self._end_of_snapshot(change)
+        elif change.marker == PLACE:
+            self.place = change.content
         self.position = change.position
 
     def _read(self, change: Change) -> None:
         """A row as it is now: news only where the stream was interrupted, or the state is wrong."""
         table = self._tables.get(change.table)
-        row = change.after
+        row = self._whole(change)
         if table is None or row is None:
             return  # a table that the mapping does not use any more
         name = change.table
@@ -215,7 +220,7 @@ class Fold:
 
     def _upsert(self, change: Change) -> None:
         table = self._tables.get(change.table)
-        row = change.after
+        row = self._whole(change)
         if table is None or row is None:
             return  # a table that the mapping does not use any more
         name = change.table
@@ -272,6 +277,13 @@ class Fold:
             self._judged.forget_all_but(self._dossier_table)
             self._waiting.clear()
             self._born.clear()
+
+    def _whole(self, change: Change) -> Row | None:
+        """The row with what it left out as unchanged, as it was; NULL where that is not known."""
+        if change.after is None or not change.unchanged:
+            return change.after
+        before = self._rows.row(change.table, key_text(change.key)) or {}
+        return change.after | {column: before.get(column) for column in change.unchanged}
 
     def _pairs(self, table: str, row: Row) -> Pairs:
         columns = self._lookups.get(table, ())

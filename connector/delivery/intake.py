@@ -129,8 +129,8 @@ class Intake:
             records = reader.poll(0.2, _LIMIT)
             if records:
                 changes: dict[int, list[Numbered]] = {}
-                for partition, offset, key, value in records:
-                    change = decoder.decode(key, value)
+                for partition, offset, key, value, found in records:
+                    change = found or decoder.decode(key, value)
                     place = self._places[partition]
                     if offset >= place.offset:
                         if partition in strange:
@@ -142,8 +142,8 @@ class Intake:
                         strange.discard(partition)
                 positions = reader.positions()
                 ahead = {number: max(0, ends.get(number, 0) - positions[number]) for number in changes}
-                for number, found in changes.items():
-                    offset, change = found[-1]
+                for number, numbered in changes.items():
+                    offset, change = numbered[-1]
                     self._places[number] = Place(offset + 1, change.position)
                 if changes:
                     self._room.acquire()

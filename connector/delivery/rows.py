@@ -67,6 +67,18 @@ class Rows:
         found = self._state.db.execute("SELECT dossier FROM rows WHERE tbl = ? AND key = ?", place).fetchone()
         return (False, None) if found is None else (True, found[0])
 
+    def row(self, table: str, key: str) -> Row | None:
+        """A row of any table; None when it is not there."""
+        place = (table, key)
+        if place in self._unsaved:
+            unsaved = self._unsaved[place]
+            return None if unsaved is None else unsaved[1]
+        if key in self._unsaved_references.get(table, ()):
+            put = self._unsaved_references[table][key]
+            return None if put is None else put[0]
+        found = self._state.db.execute("SELECT data FROM rows WHERE tbl = ? AND key = ?", place).fetchone()
+        return None if found is None else load_row(found[0])
+
     def put(self, table: str, key: str, dossier: str | None, row: Row) -> None:
         """Insert or replace a row. One that moves to another dossier must be removed first."""
         if dossier is not None:

@@ -108,6 +108,16 @@ def status(settings: Settings) -> list[PartitionStatus]:
     return found
 
 
+def place(settings: Settings) -> bytes:
+    """Where an input of several sequences is to be read on; empty where there is no state, or another input."""
+    for _, path in partition_files(settings.delivery.state, settings.name):
+        with _reading(path) as db:
+            if _is_made(db):
+                found = db.execute("SELECT value FROM meta WHERE name = 'place'").fetchone()
+                return b"" if found is None else str(found[0]).encode()
+    return b""
+
+
 def ambiguous_attempts(settings: Settings) -> list[Ambiguous]:
     """Every event with an attempt that EMC may have taken without our knowing, as far as the ledger reaches back."""
     found: list[Ambiguous] = []

@@ -17,7 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, runtime_checkable
+
+from connector.change.record import Change
 
 RECORD_OVERHEAD: Final = 128
 """Bytes that a log adds to a record's key and value at most: Kafka's batch of one record has 61 and up to 36."""
@@ -35,12 +37,13 @@ class Entry(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A record that was read."""
+    """A record that was read. change: what it says, where the reader had to find that out by itself."""
 
     partition: int
     offset: int
     key: bytes
     value: bytes
+    change: Change | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,3 +145,14 @@ class LogReader(Protocol):
 
     def close(self) -> None:
         """Release the log. Never raises."""
+
+
+@runtime_checkable
+class MergingReader(LogReader, Protocol):
+    """A reader of what is more than one sequence: one offset does not tell where to go on.
+
+    Its records have a `change`, the last one of every poll is the marker `PLACE`, outside of a source transaction.
+    """
+
+    def resume(self, place: bytes) -> None:
+        """Before `assign`: go on after the `PLACE` with this content, which the state has; empty: the beginning."""

@@ -15,6 +15,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
+from itertools import starmap
 from pathlib import Path
 from time import monotonic, time
 from typing import Final
@@ -281,7 +282,7 @@ class EmbeddedReader:
                 _READ, (partition, self._positions[partition], limit - len(records))
             ).fetchall()
             if rows:
-                records += map(Record._make, rows)
+                records += starmap(Record, rows)
                 self._positions[partition] = records[-1].offset + 1
                 if len(records) >= limit:
                     break

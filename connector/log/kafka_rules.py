@@ -32,6 +32,8 @@ class Topic:
     ready: bool
     """Every partition has a leader."""
     operations: frozenset[str] | None = None
+    identity: str = ""
+    """Another one if the topic was made anew."""
 
     @property
     def partitions(self) -> int:

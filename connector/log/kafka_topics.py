@@ -93,6 +93,7 @@ class Topics:
                 [len(partition.isr) for partition in described.partitions],
                 all(partition.leader is not None and partition.leader.id >= 0 for partition in described.partitions),
                 None if operations is None else frozenset(operation.name for operation in operations),
+                str(described.topic_id),
             )
         return found
 

@@ -9,12 +9,14 @@ from connector.log.contract import LogReader, LogWriter
 from connector.log.embedded import EmbeddedReader, EmbeddedWriter
 from connector.log.kafka import KafkaReader, KafkaWriter
 from connector.log.kafka_rules import NEW_LOG
-from connector.settings import EmbeddedSettings, Settings
+from connector.settings import DebeziumSettings, EmbeddedSettings, Settings
 
 
 def open_writer(settings: Settings) -> LogWriter:
     """The log's writer, whose `open` is still to be called. LogError for settings that cannot be used."""
     log = settings.log
+    if log.debezium is not None:
+        raise _debeziums(log.debezium, "write the change log")
     if log.kafka is not None:
         return KafkaWriter(settings.name, log.partitions, log.kafka)
     embedded = log.embedded or EmbeddedSettings()
@@ -24,6 +26,8 @@ def open_writer(settings: Settings) -> LogWriter:
 def open_reader(settings: Settings) -> LogReader:
     """A reader of the log, connected. LogUnavailable while the log is not there yet or cannot be reached."""
     log = settings.log
+    if log.debezium is not None:
+        raise _debeziums(log.debezium, "read the change log")
     if log.kafka is not None:
         return KafkaReader(settings.name, log.kafka)
     return EmbeddedReader((log.embedded or EmbeddedSettings()).path)
@@ -42,3 +46,12 @@ def begun_with(partitions: int, tails: Collection[int]) -> None:
             f"the log has {partitions} partitions and was begun with {len(tails)}: a dossier would be in two of them",
             f"partitions cannot be taken away again: {NEW_LOG}",
         )
+
+
+def _debeziums(settings: DebeziumSettings, operation: str) -> LogError:
+    return LogError(
+        operation,
+        f"log.debezium {settings.prefix}",
+        "the log is topics that Debezium writes, which only deliver reads",
+        "run `emc-cdc deliver`; look into the topics with Kafka's own tools; for our own capture remove log.debezium",
+    )

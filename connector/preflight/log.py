@@ -46,11 +46,11 @@ def check_log(settings: Settings) -> list[Finding]:
 
 
 def check_directories(settings: Settings) -> list[Finding]:
-    """DIR-01 for source.data and delivery.state."""
-    return [
-        _writable("DIR-01", settings.source.data, "source.data"),
-        _writable("DIR-01", settings.delivery.state, "delivery.state"),
-    ]
+    """DIR-01 for source.data, where we capture, and delivery.state."""
+    state = _writable("DIR-01", settings.delivery.state, "delivery.state")
+    if settings.log.debezium is not None:
+        return [state]
+    return [_writable("DIR-01", settings.source.data, "source.data"), state]
 
 
 def _registry(settings: RegistrySettings) -> Finding:

@@ -48,7 +48,7 @@ def logged(
     while read < len(changes):
         records = reader.poll(10.0, limits[len(polls) % len(limits)])
         assert records
-        polls.append([(offset, decoder.decode(key, value)) for _, offset, key, value in records])
+        polls.append([(offset, decoder.decode(key, value)) for _, offset, key, value, _ in records])
         read += len(records)
     reader.close()
     return polls

@@ -13,7 +13,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -87,19 +87,22 @@ class Debezium:
         publication: str,
         tables: Sequence[str],
         connectors: Mapping[str, Mapping[str, str]],
+        worker: Mapping[str, str] | None = None,
     ) -> None:
+        """worker: settings of Connect's worker beside the defaults."""
         self.directory = directory
         self._broker = broker
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
         directory.mkdir(parents=True, exist_ok=True)
         database = conninfo_to_dict(dsn)
-        worker = _WORKER | {
+        settings = _WORKER | {
             "bootstrap.servers": broker.bootstrap,
             "offset.storage.file.filename": str(directory / "offsets"),
+            **(worker or {}),
         }
-        self._files = [_properties(directory / "worker.properties", worker)]
-        for name, settings in connectors.items():
+        self._files = [_properties(directory / "worker.properties", settings)]
+        for name, own in connectors.items():
             connector = _CONNECTOR | {
                 "name": name,
                 "topic.prefix": name,
@@ -112,12 +115,17 @@ class Debezium:
                 "database.port": str(database["port"]),
                 "database.user": str(database["user"]),
                 "database.dbname": str(database["dbname"]),
-                **settings,
+                **own,
             }
             self._files.append(_properties(directory / f"{name}.properties", connector))
         (directory / "log4j.properties").write_text(_LOG4J, encoding="utf-8")
 
     def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Start the worker, after `kill` too: then it goes on from the offsets that were last flushed."""
         java = ["java", *SMALL_JAVA, f"-Dlog4j.configuration=file:{self.directory}/log4j.properties"]
         java += ["-cp", f"{libraries()}/*", "org.apache.kafka.connect.cli.ConnectStandalone"]
         with (self.directory / "output.log").open("ab") as output:
@@ -132,7 +140,23 @@ class Debezium:
         self._guard = subprocess.Popen(
             ["/bin/sh", "-c", _GUARD, "guard", str(self._process.pid)], stdin=subprocess.PIPE, start_new_session=True
         )
-        return self
+
+    def flushed(self, connectors: Collection[str]) -> bool:
+        """Whether the offsets that would outlive a kill are after each connector's snapshot."""
+        try:
+            offsets = (self.directory / "offsets").read_bytes()
+        except FileNotFoundError:
+            return False
+        named = all(f'"server":"{name}"'.encode() in offsets for name in connectors)
+        return named and b'"last_snapshot_record":false' not in offsets
+
+    def kill(self) -> None:
+        """As the kernel kills it: what was produced since the last flush of offsets is produced again."""
+        assert self._process is not None
+        assert self._guard is not None
+        self._process.kill()
+        self._process.wait()
+        self._end_guard()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -145,12 +169,16 @@ class Debezium:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        # Ended before its input: it must not signal a process id that may be another's by now.
-        self._guard.kill()
+        self._end_guard()
+        shutil.rmtree(self.directory / "offsets", ignore_errors=True)
+
+    def _end_guard(self) -> None:
+        """Before its input ends: it must not signal a process id that may be another's by now."""
+        assert self._guard is not None
         assert self._guard.stdin is not None
+        self._guard.kill()
         self._guard.stdin.close()
         self._guard.wait()
-        shutil.rmtree(self.directory / "offsets", ignore_errors=True)
 
     def events(self, counts: Mapping[str, int]) -> dict[str, list[dict[str, Any]]]:
         """The values of each topic's records, from the first on, as soon as there are `counts` of them.

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-_ID = r"(?:PG|LOG|DIR|MAP)-\d\d|EMC-C\d"
+_ID = r"(?:PG|LOG|DIR|DBZ|MAP)-\d\d|EMC-C\d"
 _ROW = re.compile(rf"^\| ({_ID}) \| (.+) \|$", re.MULTILINE)
 
 

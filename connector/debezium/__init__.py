@@ -1,0 +1,1 @@
+"""Topics that Debezium itself writes, read as changes: one topic a table, merged into one sequence."""
