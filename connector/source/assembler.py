@@ -72,6 +72,7 @@ _OLD: Final = 0x4F
 _BEGIN = struct.Struct(">QqI")
 _COMMIT = struct.Struct(">BQQq")
 
+_CHANGES: Final = b"IUDTM"
 _new = tuple.__new__  # half the cost of calling a NamedTuple
 
 
@@ -179,6 +180,11 @@ class Assembler:
         self._xid = 0
         self._ordinal = 0
         self._replaying = False
+        self._logged = False
+        """The transaction is one that the whole of the log has: it may be looked at again, but adds nothing."""
+        self.indexed_below = 0
+        """LSN below which the index is past every logged transaction: it no more says of rows what it said then."""
+        self._passed = False
         self.proof: Proof | None = None
         """What the server still has to send again to show that its WAL is the one of the log."""
         self._opened = False
@@ -197,6 +203,8 @@ class Assembler:
         if len(data) <= _EMPTY:
             raise violation(f"an XLogData message of {len(data) - len(PADDING)} bytes")
         kind = data[PAYLOAD]
+        if self._passed and kind in _CHANGES:
+            return 0
         if kind == 0x49:  # I
             self._insert(data)
         elif kind == 0x55:  # U
@@ -289,6 +297,11 @@ class Assembler:
         self._begun = (len(self._entries), self.size, self._changes)
         self._last.clear()
         self._replaying = (self.epoch, commit_lsn) <= self._highest[:2]
+        # An append begins when the one before it is durable, and is there as a whole or not at all: so what was
+        # committed before the last logged transaction is in the log, in every partition that it belongs to.
+        indexed = self._replaying and commit_lsn < self.indexed_below
+        self._logged = indexed or (self.epoch, commit_lsn) < self._highest[:2]
+        self._passed = indexed and self.meanwhile is None
         if self.meanwhile is not None:
             self._touched = self.meanwhile.begin(xid)
         if self.proof is not None:
@@ -540,6 +553,8 @@ class Assembler:
         )
 
     def _has(self, partition: int, sub: int) -> bool:
+        if self._logged:
+            return True
         tail = self._tails.get(partition)
         return tail is not None and (self.epoch, self.commit_lsn, self._ordinal, sub) <= tail
 

@@ -83,6 +83,7 @@ def resume(ground: Attachment, state: slots.SlotState, meta: Mapping[str, str]) 
         assembler = _next_epoch(ground, max([epoch, *(tail.epoch for tail in tails.values())]) + 1, session.tails)
     else:
         assembler = ground.assembler(epoch, tails)
+        assembler.indexed_below = int(meta["confirmed"])
     assembler.proof = proof_of(session.tails, state.confirmed)
     session.remember({"restart": str(state.restart), RUN: ground.run, PUBLICATION: ground.publication})
     return assembler

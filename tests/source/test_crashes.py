@@ -6,11 +6,13 @@ import shutil
 import signal
 import subprocess
 
+import pytest
 from attached_source import BIG, DOSSIER, PAYMENT, Attached, until
 
 from connector.change.position import parse_lsn
 from connector.change.record import Op
 from connector.source.index import KeyedIndex
+from connector.source.protocol import status_update
 
 ROWS = 1000
 # Rows of about 1.5 KB that stay in the table, so that the transaction takes several batches.
@@ -71,6 +73,31 @@ def test_what_the_log_has_is_not_told_again(attached: Attached) -> None:
     attached.assert_exact()
     for change in attached.streamed(DOSSIER):
         assert change.after is None or change.after["noi_dung"] == BIG
+
+
+def test_what_the_server_was_not_told_of_adds_nothing(attached: Attached, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The feedback never arrives: what comes again is looked up in an index that is past it, and adds no record."""
+    with attached.capturing():
+        attached.owner.execute("""INSERT INTO "mot cua".thanh_toan VALUES (900, 7, 1, '')""")
+    confirmed = parse_lsn(attached.slot("confirmed_flush_lsn::text"))
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "connector.source.session.status_update", lambda r, told, *more: status_update(r, confirmed, *more)
+        )
+        running = attached.start()
+        try:
+            running.until_streaming()
+            attached.owner.execute("""UPDATE "mot cua".thanh_toan SET so_tien = 2 WHERE id = 900""")
+            attached.owner.execute("""DELETE FROM "mot cua".thanh_toan WHERE id = 900""")
+            running.until(lambda: len(attached.streamed(PAYMENT)) == 3, "the log has it")
+        finally:
+            running.end()
+    assert parse_lsn(attached.slot("confirmed_flush_lsn::text")) == confirmed
+    before = attached.records()
+    with attached.capturing():
+        pass
+    assert attached.records() == before
+    attached.assert_exact()
 
 
 def test_an_index_older_than_the_log_tells_nothing_twice(attached: Attached) -> None:
