@@ -1,0 +1,116 @@
+-- The tables of OpenCPS v2 that matter here, named and typed as Liferay makes them on PostgreSQL: no foreign keys, the
+-- default replica identity. Of the personal columns, which must never be captured, there are enough to see that.
+CREATE TABLE opencps_dossier (
+    uuid_ varchar(75),
+    dossierid bigint NOT NULL PRIMARY KEY,
+    groupid bigint,
+    companyid bigint,
+    userid bigint,
+    username varchar(255),
+    createdate timestamp,
+    modifieddate timestamp,
+    referenceuid varchar(255),
+    counter bigint,
+    servicecode varchar(128),
+    servicename text,
+    govagencycode varchar(128),
+    govagencyname varchar(512),
+    applicantname varchar(500),
+    applicantidtype varchar(128),
+    applicantidno varchar(128),
+    applicantiddate timestamp,
+    address text,
+    contactname text,
+    contacttelno varchar(128),
+    contactemail varchar(255),
+    delegatename varchar(512),
+    delegateidno varchar(128),
+    dossiernote text,
+    dossierno varchar(255),
+    submitting bool,
+    processdate timestamp,
+    submitdate timestamp,
+    receivedate timestamp,
+    duedate timestamp,
+    releasedate timestamp,
+    finishdate timestamp,
+    cancellingdate timestamp,
+    correcttingdate timestamp,
+    dossierstatus varchar(255),
+    dossierstatustext text,
+    dossiersubstatus varchar(128),
+    dossieractionid bigint,
+    viapostal integer,
+    postalservicecode varchar(255),
+    postaladdress text,
+    password_ varchar(75),
+    online_ bool,
+    original bool,
+    originality integer,
+    origindossierid bigint,
+    durationcount double precision,
+    metadata text,
+    systemid integer,
+    vnpostalstatus integer
+);
+CREATE INDEX ix_dossier_no ON opencps_dossier (dossierno);
+
+CREATE TABLE opencps_paymentfile (
+    uuid_ varchar(75),
+    paymentfileid bigint NOT NULL PRIMARY KEY,
+    groupid bigint,
+    companyid bigint,
+    userid bigint,
+    createdate timestamp,
+    modifieddate timestamp,
+    dossierid bigint,
+    referenceuid varchar(75),
+    govagencycode varchar(128),
+    advanceamount bigint,
+    feeamount bigint,
+    paymentamount bigint,
+    epaymentprofile text,
+    bankinfo text,
+    paymentstatus integer,
+    paymentmethod varchar(255),
+    confirmdatetime timestamp,
+    confirmpayload text,
+    approvedatetime timestamp,
+    accountusername varchar(500)
+);
+
+CREATE TABLE opencps_serviceinfo (
+    uuid_ varchar(75),
+    serviceinfoid bigint NOT NULL PRIMARY KEY,
+    groupid bigint,
+    createdate timestamp,
+    modifieddate timestamp,
+    servicecode varchar(128),
+    servicename text,
+    processtext text,
+    domaincode varchar(128),
+    maxlevel integer,
+    public_ bool
+);
+
+CREATE TABLE opencps_serviceconfig (
+    uuid_ varchar(75),
+    serviceconfigid bigint NOT NULL PRIMARY KEY,
+    groupid bigint,
+    serviceinfoid bigint,
+    govagencycode varchar(128),
+    servicelevel integer
+);
+
+CREATE TABLE opencps_dossieraction (
+    uuid_ varchar(75),
+    dossieractionid bigint NOT NULL PRIMARY KEY,
+    groupid bigint,
+    userid bigint,
+    username varchar(255),
+    createdate timestamp,
+    dossierid bigint,
+    actioncode varchar(100),
+    actionnote text,
+    stepcode varchar(255)
+);
