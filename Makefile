@@ -57,7 +57,7 @@ lint: venv
 	$(BIN)/mypy
 
 bench: install venv
-	for each in $(or $(ARGS),drain guest away); do $(BIN)/python -m bench.$$each || exit 1; done
+	for each in $(or $(ARGS),drain guest away judgement); do $(BIN)/python -m bench.$$each || exit 1; done
 
 # Containers read them as other users, so that the directory is what is closed.
 secrets:

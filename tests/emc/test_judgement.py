@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from emc_events import FACTS, all_facts, any_event, lives, reached, settings_variants
@@ -340,3 +340,10 @@ def test_the_state_survives_its_stored_form(
     told = Told(milestones, last, paid)
     assert load_told(dump_told(told)) == told
     json.loads(dump_told(told).decode("utf-8"))
+
+
+@given(any_event)
+def test_a_state_with_names_is_read(last: EmcEvent) -> None:
+    """What a state file of before holds, the last event with its parameters' names, is the same state."""
+    stored = json.dumps([[1], asdict(last), "none"]).encode()
+    assert load_told(stored) == Told(frozenset({Milestone.RECEIVED}), last)

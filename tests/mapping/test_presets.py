@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import resources
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -15,12 +16,20 @@ from connector.mapping.extend import extend
 from connector.mapping.marks import Problems
 from connector.mapping.plan import Plan, against_catalog
 
-SCHEMAS = {"one-stop-generic": resources.files("connector.demo.legacy") / "schema.sql"}
+SCHEMAS = {
+    "one-stop-generic": resources.files("connector.demo.legacy") / "schema.sql",
+    "opencps-v2": Path(__file__).parent / "opencps" / "schema.sql",
+}
+GONE = {
+    "one-stop-generic": ("motcua.thu_tuc", "ma", "28:13"),
+    "opencps-v2": ("public.opencps_dossier", "systemid", "93:21"),
+}
+"""A column of each that may be missing, and where the preset names it."""
 
 COLUMNS = """
 SELECT n.nspname || '.' || c.relname, a.attname, format_type(a.atttypid, a.atttypmod)
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind = 'r' AND n.nspname = 'motcua'"""
+WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind = 'r' AND n.nspname IN ('motcua', 'public')"""
 
 
 def preset(name: str) -> Plan:
@@ -45,11 +54,12 @@ def test_every_preset_has_a_schema_here() -> None:
 def test_a_preset_fits_its_schema(name: str, database: Database) -> None:
     """Every table and column that it names is there, and of a type that can be sent."""
     with psycopg.connect(database.dsn()) as connection:
-        connection.execute(SCHEMAS[name].read_text("utf-8"))
+        connection.execute(SCHEMAS[name].read_text("utf-8").encode())
         catalog: dict[str, dict[str, str]] = {}
         for table, column, type_name in connection.execute(COLUMNS):
             catalog.setdefault(table, {})[column] = type_name
     plan = preset(name)
     assert against_catalog(plan, catalog) == []
-    del catalog["motcua.thu_tuc"]["ma"]
-    assert [str(error.subject) for error in against_catalog(plan, catalog)] == [f"{name}:28:13"]
+    table, column, place = GONE[name]
+    del catalog[table][column]
+    assert [str(error.subject) for error in against_catalog(plan, catalog)] == [f"{name}:{place}"]

@@ -1,8 +1,8 @@
 """Lives of OpenCPS dossiers, as SQL that writes what the application writes, transaction by transaction.
 
-Contract: `transactions` is deterministic by its arguments; each text is one transaction (or a rolled back one), to be run
-in this order. Every transaction's last statement notes how the dossiers that it touched stand (oracle.sql). Lives are
-interleaved; now and then one transaction serves two dossiers, takes a part of itself back, or is rolled back.
+Contract: `transactions` is deterministic by its arguments; each text is one transaction (or a rolled back one), to be
+run in this order. Every transaction's last statement notes how the dossiers that it touched stand (oracle.sql). Lives
+are interleaved; now and then one transaction serves two dossiers, takes a part of itself back, or is rolled back.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ AT_ONCE = 40
 """Dossiers that live at the same time."""
 
 Act = list[str]
-"""The statements of one transaction for one dossier; an empty one deletes nothing and is skipped."""
+"""The statements of one transaction for one dossier."""
 
 _STAGES = ("pausing", "interoperating", "correcting", "waiting", "receiving", "cancelling")
 _METHODS = ("KeyPayDVCQG", "ViettelPay", "Keypay", "KEYPAY", "Chuyển khoản", "Tiền mặt", None)
@@ -99,7 +99,7 @@ class _Life:
         self._payments = 0
         self.id = 10_000 + number
         self.originality = rng.choices(list(_ORIGINALITY), list(_ORIGINALITY.values()))[0]
-        self.at_desk = self.originality == 3 and rng.random() < 0.85 or self.originality == -3
+        self.at_desk = (self.originality == 3 and rng.random() < 0.85) or self.originality == -3
         # An inter-agency copy carries the number of the dossier that it copies.
         of = number - 1 if self.originality == 2 else number
         self.code = f"000.00.{of % 30 + 1:02}.H{of % 60 + 1:02}-26{of % 12 + 1:02}{of % 28 + 1:02}-{of:04}"
@@ -128,7 +128,7 @@ class _Life:
                 return
             # The application saves the dossier more than once while it acts.
             accepted = f"receivedate = now(), dossierno = {_q(self.code)}, duedate = now() + interval '5 days'"
-            yield self._to("processing", "processdate = now()") + [self._set(accepted)]
+            yield [*self._to("processing", "processdate = now()"), self._set(accepted)]
         yield from self._worked_on()
         chance = rng.random()
         if chance < 0.62:
@@ -141,7 +141,8 @@ class _Life:
 
     def never(self) -> Act:
         """What is rolled back: a result, and a payment."""
-        paid = f"UPDATE opencps_paymentfile SET paymentstatus = 5, paymentmethod = 'ViettelPay' WHERE dossierid = {self.id}"
+        how = "paymentstatus = 5, paymentmethod = 'ViettelPay'"
+        paid = f"UPDATE opencps_paymentfile SET {how} WHERE dossierid = {self.id}"
         return [*self._to("done", "receivedate = now(), dossierno = 'không bao giờ'"), paid]
 
     def _worked_on(self) -> Iterator[Act]:
@@ -227,7 +228,9 @@ class _Life:
             "systemid": rng.choices((0, 5, 3, None), (60, 25, 10, 5))[0],
             "vnpostalstatus": rng.choice((0, 1, 2)),
         }
-        columns = ", ".join((*values, "createdate", "modifieddate", *(("receivedate", "submitdate") if received else ())))
+        columns = ", ".join(
+            (*values, "createdate", "modifieddate", *(("receivedate", "submitdate") if received else ()))
+        )
         dates = ", now(), now()" * (2 if received else 1)
         return f"INSERT INTO opencps_dossier ({columns}) VALUES ({', '.join(map(_q, values.values()))}{dates})"
 
@@ -238,7 +241,8 @@ class _Life:
         """A step: the action's row, and the dossier's new status."""
         action = (
             "INSERT INTO opencps_dossieraction (dossieractionid, dossierid, actioncode, stepcode, createdate)"
-            f" SELECT coalesce(max(dossieractionid), 0) + 1, {self.id}, '1100', '{status}', now() FROM opencps_dossieraction"
+            f" SELECT coalesce(max(dossieractionid), 0) + 1, {self.id}, '1100', '{status}', now()"
+            " FROM opencps_dossieraction"
         )
         return [action, self._set(f"dossierstatus = '{status}', {more}")]
 

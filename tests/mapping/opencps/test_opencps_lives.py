@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from importlib import resources
@@ -34,7 +33,10 @@ MISTAKES = {
     "a stage is no processing": ("[processing, pausing, interoperating,", "[processing, pausing,"),
     "waiting is processing": ("[processing, pausing,", "[processing, waiting, pausing,"),
     "a denied dossier is not told": ("[denied, unresolved, cancelled]", "[unresolved, cancelled]"),
-    "received without a date": ("received: {receivedate: {set: true}, dossierno: {set: true}}", "received: {dossierstatus: processing}"),
+    "received without a date": (
+        "received: {receivedate: {set: true}, dossierno: {set: true}}",
+        "received: {dossierstatus: processing}",
+    ),
     "an agency's copy is told": ("originality: [1, 3]", "originality: [1, 2, 3]"),
     "the desk is not told": ("originality: [1, 3]", "originality: 1"),
     "what was set aside is told": ("{originality: [1, 3]}", "{originality: {not: [0, 2, 4, 9]}}"),
@@ -44,7 +46,10 @@ MISTAKES = {
     "confirmed is not paid": ("[2, 3, 5]", "[2, 3]"),
     "asked again is paid": ("[2, 3, 5]", "[2, 3, 4, 5]"),
     "one wallet is not online": ("KeyPayDVCQG, ViettelPay, Keypay, KEYPAY", "KeyPayDVCQG, Keypay, KEYPAY"),
-    "a way that is not told is none": ("- when: {exists: payments, where: {paymentstatus: [2, 3, 5]}}", "- when: {exists: payments, where: {paymentstatus: [2, 3, 5], paymentmethod: {set: true}}}"),
+    "a way that is not told is none": (
+        "- when: {exists: payments, where: {paymentstatus: [2, 3, 5]}}",
+        "- when: {exists: payments, where: {paymentstatus: [2, 3, 5], paymentmethod: {set: true}}}",
+    ),
     "the portal is another system": ("is: {5: true}", "is: {3: true}"),
     "level 2 is a service": ("2: 0, 1: 0", "2: 3, 1: 0"),
     "all is received online": ("is: {true: online, false: in_person}", "is: {true: online, false: online}"),
@@ -116,7 +121,7 @@ def _plain(due: Due) -> dict[str, Any]:
 
 
 def test_a_thousand_lives_owe_what_the_oracle_says(database: Database, tmp_path: Path) -> None:
-    """Every event of every dossier, in order; who waits in the end; nothing for copies; every planted mistake is seen."""
+    """Every event in order, who waits in the end, nothing for copies; and every planted mistake is seen."""
     run = Run(database, tmp_path, LIVES)
     events, held = run.told(plan())
     for dossier in sorted({*events, *run.owed}, key=int):
