@@ -24,14 +24,16 @@ CREATE TABLE told.states (
 CREATE FUNCTION told.note(dossiers bigint[], catalogue bool DEFAULT false) RETURNS void LANGUAGE sql AS $$
     INSERT INTO told.states (dossierid, catalogue, dossier, payments, level)
     SELECT d.dossierid, note.catalogue, to_jsonb(d),
-           coalesce((SELECT jsonb_agg(to_jsonb(p)) FROM public.opencps_paymentfile p WHERE p.dossierid = d.dossierid), '[]'),
+           coalesce(
+               (SELECT jsonb_agg(to_jsonb(p)) FROM public.opencps_paymentfile p WHERE p.dossierid = d.dossierid), '[]'),
            (SELECT s.maxlevel FROM public.opencps_serviceinfo s WHERE s.servicecode = d.servicecode
             ORDER BY s.serviceinfoid LIMIT 1)
     FROM public.opencps_dossier d WHERE d.dossierid = ANY (dossiers) ORDER BY d.dossierid
 $$;
 
 CREATE FUNCTION told.note_catalogue(code text) RETURNS void LANGUAGE sql AS $$
-    SELECT told.note(coalesce((SELECT array_agg(dossierid) FROM public.opencps_dossier WHERE servicecode = code), '{}'), true)
+    SELECT told.note(
+        coalesce((SELECT array_agg(dossierid) FROM public.opencps_dossier WHERE servicecode = code), '{}'), true)
 $$;
 
 -- One line a note: whether it counts, what holds, and the pieces of an event; NULL is what nobody knows.
@@ -68,7 +70,8 @@ FROM told.states;
 
 -- The event of a status; NULL when a piece of it is not known.
 CREATE FUNCTION told.event(m told.meaning, status int) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
-    SELECT CASE WHEN m.level IS NOT NULL AND m.kind IS NOT NULL AND m.dossier->>'applicantidno' <> '' THEN jsonb_build_object(
+    SELECT CASE
+    WHEN m.level IS NOT NULL AND m.kind IS NOT NULL AND m.dossier->>'applicantidno' <> '' THEN jsonb_build_object(
         'CodeProfile', m.number,
         'SiteId', 327,
         'CodeTTHC', m.dossier->>'servicecode',
@@ -82,7 +85,9 @@ CREATE FUNCTION told.event(m told.meaning, status int) RETURNS jsonb LANGUAGE sq
         'FormsPayments', CASE WHEN status = 3 THEN CASE m.paid WHEN 2 THEN 1 WHEN 1 THEN 2 ELSE 0 END ELSE 0 END,
         'Level', m.level,
         'IsFromDVCQG', CASE m.dossier->>'systemid' WHEN '5' THEN 1 ELSE 0 END,
-        'IsDVCBC', CASE WHEN status <> 3 THEN 0 WHEN m.returned = 'public post' THEN 1 WHEN m.returned = 'carrier' THEN 2 ELSE 0 END,
+        'IsDVCBC', CASE
+            WHEN status <> 3 THEN 0 WHEN m.returned = 'public post' THEN 1 WHEN m.returned = 'carrier' THEN 2 ELSE 0
+        END,
         'Data', '',
         'User', jsonb_build_object(
             'TYPE', m.kind,
@@ -96,16 +101,22 @@ $$;
 CREATE VIEW told.life AS
 WITH RECURSIVE noted AS MATERIALIZED (
     SELECT m.dossierid, m.turn, m.catalogue, m.number, m.reached,
-           jsonb_build_object('1', told.event(m, 1), '2', told.event(m, 2), '3', told.event(m, 3), '0', told.event(m, 0)) AS events
+           jsonb_build_object(
+               '1', told.event(m, 1), '2', told.event(m, 2), '3', told.event(m, 3), '0', told.event(m, 0)
+           ) AS events
     FROM told.meaning m
 ),
 life AS (
-    SELECT dossierid, 0::bigint AS turn, '{}'::int[] AS reached, NULL::jsonb AS last, false AS waits, '{}'::jsonb[] AS owed
+    SELECT dossierid, 0::bigint AS turn, '{}'::int[] AS reached, NULL::jsonb AS last, false AS waits,
+           '{}'::jsonb[] AS owed
     FROM noted WHERE turn = 1
     UNION ALL
     SELECT n.dossierid, n.turn,
            CASE WHEN idle THEN l.reached WHEN n.number IS NULL THEN '{}' WHEN lacking THEN l.reached ELSE n.reached END,
-           CASE WHEN idle OR n.number IS NULL OR lacking OR cardinality(due) = 0 THEN l.last ELSE due[cardinality(due)] END,
+           CASE
+               WHEN idle OR n.number IS NULL OR lacking OR cardinality(due) = 0 THEN l.last
+               ELSE due[cardinality(due)]
+           END,
            CASE WHEN idle THEN l.waits ELSE n.number IS NOT NULL AND lacking END,
            CASE WHEN idle OR n.number IS NULL OR lacking THEN '{}' ELSE due END
     FROM life l
