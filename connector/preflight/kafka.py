@@ -36,12 +36,15 @@ def check_kafka(name: str, partitions: int, asked: KafkaSettings) -> list[Findin
         brokers = topics.brokers()
     except LogError as error:
         return [_failed("LOG-01", error)]
-    reached = _reached(len(brokers), asked)
     wanted = [changes_topic(name), schemas_topic(name)]
     try:
         found = topics.find(wanted)
-        if reached.severity is Severity.ERROR and not found:
-            return [reached]
+    except LogError as error:
+        return [_reached(len(brokers), asked, made=False), _failed("LOG-02", error)]
+    reached = _reached(len(brokers), asked, made=len(found) == len(wanted))
+    if reached.severity is Severity.ERROR and not found:
+        return [reached]
+    try:
         faults = topics.faults(name, found, CAPTURE, {changes_topic(name): partitions, schemas_topic(name): 1})
         rights = _rights(topics, name, asked, found)
     except LogError as error:
@@ -83,9 +86,17 @@ def durable(durability: Durability, mend: tuple[str, ...] = ()) -> Finding:
     )
 
 
-def _reached(brokers: int, asked: KafkaSettings) -> Finding:
+def _reached(brokers: int, asked: KafkaSettings, *, made: bool) -> Finding:
+    """made: all topics are there, so that fewer brokers than replicas are a broker away, and stop nothing at once."""
     subject, wanted = "log.kafka", asked.replication_factor
     reached = f"{brokers} broker{'' if brokers == 1 else 's'} reached at {asked.brokers}"
+    if made and asked.min_insync_replicas <= brokers < wanted:
+        what = (
+            f"{reached}, and replication_factor is {wanted}: {asked.min_insync_replicas} in sync are enough to go on,"
+            " and no more topics can be made until the others are back"
+        )
+        mend = ("start the brokers that are away",)
+        return Finding("LOG-01", Severity.WARNING, subject, what, mend, "kafka")
     if brokers < wanted:
         mend = (f"log.kafka.replication_factor: {brokers}  # or add brokers",)
         what = f"{reached}, but replication_factor asks for {wanted}"
