@@ -77,11 +77,14 @@ class Streamed:
 
     def to_disk(self) -> None:
         """Move what is in memory to the file."""
-        frames = b"".join([_FRAME.pack(subxid, len(message)) + message for subxid, message in self._kept])
         try:
             if self._file is None:
                 self._file = tempfile.TemporaryFile(dir=self._directory, buffering=_BLOCK)  # noqa: SIM115
-            self._file.write(frames)
+            # One by one: joined before they are written, they would take the memory a second and a third time.
+            write, frame = self._file.write, _FRAME.pack
+            for subxid, message in self._kept:
+                write(frame(subxid, len(message)))
+                write(message)
         except OSError as error:
             raise _unspooled(self._directory, error) from None
         self._kept.clear()
