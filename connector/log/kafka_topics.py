@@ -381,8 +381,9 @@ class Topics:
         for place, future in futures.items():
             try:
                 offset = self._result("read the ends of the log", topic, future).offset
-            except _Missing:
-                raise self._unknown("read the ends of the log", topic) from None
+            except _Missing as missing:
+                # With Kafka's own word as its cause, by which `_offsets` knows that this passes.
+                raise self._unknown("read the ends of the log", topic) from missing.__cause__
             if offset < 0 and not absent:
                 # librdkafka gives a partition whose leader did not answer no error, only no offset.
                 raise self._cluster.unavailable("read the ends of the log", topic, "no answer")

@@ -16,7 +16,7 @@ from connector.settings import Settings
 ROWS = 1500
 """Enough for several blocks at the least memory that a server can be given."""
 GROWTH = 80 * 1024
-"""Kilobytes that a capture may take beside what it takes when idle: a part of what the transaction would, were it kept."""
+"""Kilobytes a capture may take beside what it takes when idle, however large a transaction is."""
 
 
 @pytest.fixture
