@@ -95,7 +95,11 @@ def test_all_goes_on_without_one_broker(kafka_cluster: KafkaCluster, log: Log) -
     kafka_cluster.leader(f"{log.settings.name}.changes", 0).kill()
     for number in range(3):
         writer = append(log, writer, f"0:without-{number}")
-    (late,) = [one for one in of(check_log(log.settings), "LOG-03") if one.subject.endswith(".changes")]
+    found = settled(log, passing=(Severity.ERROR,))
+    (reached,) = of(found, "LOG-01")
+    assert (reached.severity, reached.mend) == (Severity.WARNING, ("start the brokers that are away",))
+    assert "2 brokers reached" in reached.what
+    (late,) = [one for one in of(found, "LOG-03") if one.subject.endswith(".changes")]
     assert "replicas that are away or behind" in late.what
     assert "--under-replicated-partitions" in late.mend[0]
     kafka_cluster.heal()
