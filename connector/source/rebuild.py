@@ -1,8 +1,9 @@
 """The keyed index made again from the log, after its file was lost or another capture was at work.
 
 Contract: reads every partition once from its beginning; afterwards the index holds what capture had saved of all logged
-changes, and its meta values come from the last snapshot's begin marker and the last epoch's. What the slot has
-confirmed since is taken from the slot itself. Partitions come in no order among each other, and a child may have moved
+changes but those of the last transaction, if the server sends that again: a part of it may be missing in the log, and
+is told with the index as it was before. Its meta values come from the last snapshot's begin marker and the last
+epoch's. What the slot has confirmed since is taken from the slot itself. Partitions come in no order among each other, and a child may have moved
 between them: of a row's records the one with the highest position counts.
 """
 
@@ -50,9 +51,13 @@ class _Latest:
 
 
 def rebuild_index(index: KeyedIndex, reader: LogReader, selection: Selection, confirmed: int) -> dict[str, str]:
-    """Fill an empty index. Returns its meta values, empty when the log is empty."""
+    """Fill an empty index. Returns its meta values, empty when the log is empty.
+
+    confirmed: where the slot stands, 0 without one.
+    """
     roles = {table.full_name: table for table in selection.tables}
     decoder = ChangeDecoder(reader.schema)
+    again = _sent_again(decoder, reader, confirmed)
     ends = reader.ends()
     meta: dict[str, str] = {}
     known = Position(0, 0, 0)
@@ -73,6 +78,9 @@ def rebuild_index(index: KeyedIndex, reader: LogReader, selection: Selection, co
                     if content.get("reread"):  # whoever asked for it has not got it before it has ended
                         meta[REQUEST] = request_text(content["tables"])
             table = roles.get(change.table)
+            # Reads stand between transactions: the one before them is whole.
+            if change.position.commit_lsn == again and change.op is not Op.READ:
+                continue
             if table is not None and change.op is not Op.TRUNCATE:
                 key = row_key(change.table, change.key)  # whatever form the log's own key has
                 if table.role is not Role.DOSSIER and not latest.takes(key, change.position):
@@ -83,9 +91,16 @@ def rebuild_index(index: KeyedIndex, reader: LogReader, selection: Selection, co
         index.saved(1)
     latest.close()
     if meta:
-        meta |= {"confirmed": str(confirmed), REBUILT: "yes"}
+        meta |= {"confirmed": str(again or confirmed), REBUILT: "yes"}
         index.save([], meta)
     return meta
+
+
+def _sent_again(decoder: ChangeDecoder, reader: LogReader, confirmed: int) -> int:
+    """The log's last commit when a slot that stands at `confirmed` makes the server send it again, else 0."""
+    tails = [decoder.decode(b'["tail"]', value).position for value in reader.tails().values()]
+    last = max(tails, default=Position(0, 0, 0))
+    return last.commit_lsn if confirmed and last.ordinal and last.commit_lsn >= confirmed else 0
 
 
 def _row(index: KeyedIndex, key: bytes, change: Change, child: bool, link: str | None) -> None:
