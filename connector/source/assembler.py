@@ -453,8 +453,8 @@ class Assembler:
         """The partitions of a record: its dossier's, or every one when it belongs to no known dossier."""
         if link is not None:
             return (self._partition_of(link),)
-        if table.is_dossier:  # a key of several columns, which no child can name
-            return (self._partition_of(record_key),)
+        if table.is_dossier:  # a key of several columns: `envelope.dossier_key`
+            return (self._partition_of(b"[" + record_key.removeprefix(table.key_prefix)),)
         return self.everywhere
 
     def _emit(

@@ -5,14 +5,21 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
-from attached_source import BIG, PAYMENT, Attached
+from attached_source import BIG, PAYMENT, Attached, until
+from plugins.postgres import Database
 from test_crashes import await_line, killed
 
 from connector.change.position import parse_lsn
 from connector.change.record import EPOCH, Change
+from connector.change.selection import Role, Selection, TableSelection
+from connector.log.embedded import EmbeddedWriter
+from connector.observe import Hub
 from connector.source import protocol
+from connector.source.feeder import Feeder
+from connector.source.index import KeyedIndex
 
 
 @contextmanager
@@ -114,3 +121,51 @@ def test_a_transaction_cut_in_half_is_told_as_it_began(told: Attached, lost: boo
     told.assert_exact()
     gone = [change for change in told.streamed(PAYMENT) if change.key == ("900",) and change.after is None]
     assert len(gone) == 1
+
+
+def test_how_far_the_index_is_never_falls(tmp_path: Path) -> None:
+    """A keepalive in the middle of what is sent again says less than the index knows: that stays."""
+    index = KeyedIndex(tmp_path / "index.sqlite")
+    feeder = Feeder(lambda: EmbeddedWriter(tmp_path / "log.sqlite", 3), index, Hub(), 1 << 20, lambda: None)
+    feeder.index_from = 200
+    for lsn, remembered in ((100, "200"), (300, "300")):
+        job = feeder.save_confirmed(lsn)
+        until(lambda job=job: job.done, "it is saved")  # type: ignore[misc]
+        assert (feeder.saved_lsn, index.meta()["confirmed"]) == (lsn, remembered)
+    feeder.stop(60)
+    index.close()
+
+
+@contextmanager
+def selecting(database: Database, directory: Path, tables: str, *selected: TableSelection) -> Iterator[Attached]:
+    """A connector with other tables."""
+    made = Attached(database, directory, tables)
+    try:
+        made.selection = Selection(selected)
+        made.set_up()
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.mark.parametrize("binary", ["bytes", "base64", "hex"])
+def test_large_bytes_are_restored_from_an_index_made_anew(database: Database, tmp_path: Path, binary: str) -> None:
+    """However the log writes them, an update that leaves them out is told with them after the index was lost."""
+    with selecting(
+        database,
+        tmp_path,
+        """CREATE SCHEMA t; CREATE TABLE t.tep (id int PRIMARY KEY, n int, tep bytea);
+        ALTER TABLE t.tep ALTER tep SET STORAGE EXTERNAL""",
+        TableSelection("t", "tep", Role.DOSSIER, ("n", "tep")),
+    ) as made:
+        made.settings = made.settings_with(types={"binary": binary})
+        with made.capturing(selection=made.selection):
+            made.owner.execute("INSERT INTO t.tep VALUES (1, 0, decode(repeat('00ff5c', 30000), 'hex'))")
+        shutil.rmtree(made.settings.source.data)
+        with made.capturing(selection=made.selection):
+            made.owner.execute("UPDATE t.tep SET n = 1")
+        first, second = (
+            change.after for partition in made.records() for change in partition if change.table == "t.tep"
+        )
+        assert first is not None
+        assert second == first | {"n": 1}
