@@ -83,6 +83,8 @@ class Intake:
         self._reader = reader
         self._halts = halts
         self._places = dict(places)
+        # From the beginning on it is no gap: that is how a state is made.
+        self._going_on = {number for number, place in places.items() if place.offset > 0}
         self._take = take
         self._room = threading.Semaphore(_QUEUED)
         self._stopping = threading.Event()
@@ -119,8 +121,7 @@ class Intake:
     def _read(self) -> None:
         reader = self._reader
         decoder = ChangeDecoder(reader.schema)
-        if self._halts:
-            self._require_whole()
+        complete = self._complete() if self._halts else {}
         reader.assign({number: max(0, place.offset - 1) for number, place in self._places.items()})
         ends: Mapping[int, int] = {}
         looked_at = float("-inf")
@@ -135,6 +136,8 @@ class Intake:
                     if offset >= place.offset:
                         if partition in strange:
                             raise _another_log(partition, place.offset - 1)
+                        if offset < complete.get(partition, 0) and partition in self._going_on:
+                            raise _not_whole(partition, place.offset, complete[partition])
                         changes.setdefault(partition, []).append((offset, change))
                     elif place.before is not None and change.position != place.before:
                         raise _another_log(partition, offset)
@@ -153,20 +156,25 @@ class Intake:
                 looked_at = now
                 ends = reader.ends()
 
-    def _require_whole(self) -> None:
-        """DeliveryError when steps that were not read yet may have been compacted away."""
-        complete = self._reader.complete_from()
+    def _complete(self) -> Mapping[int, int]:
+        """From where on no step was compacted away. DeliveryError when the log was even cut off behind our place."""
+        complete, beginnings = self._reader.complete_from(), self._reader.beginnings()
         for number, place in self._places.items():
-            # From the beginning on it is no gap: that is how a state is made.
-            if 0 < place.offset < complete[number]:
-                raise DeliveryError(
-                    "read the change log",
-                    f"partition {number}, record {place.offset}",
-                    f"what follows it, up to record {complete[number]}, is older than the log's compaction lag: of each"
-                    " row only the last step may be left, so that events in between would be missed",
-                    "nothing was read, and nothing is lost that is still there. To go on with the last step of each"
-                    " row: delivery.after_compaction: continue; put it back to halt once deliver has caught up",
-                )
+            if number in self._going_on and place.offset < beginnings[number]:
+                raise _not_whole(number, place.offset, complete[number])
+        return complete
+
+
+def _not_whole(partition: int, offset: int, complete: int) -> DeliveryError:
+    """Steps that were not read yet may have been compacted away; the last old one of each row is not, and tells so."""
+    return DeliveryError(
+        "read the change log",
+        f"partition {partition}, record {offset}",
+        f"what follows it, up to record {complete}, is older than the log's compaction lag: of each"
+        " row only the last step may be left, so that events in between would be missed",
+        "nothing was read, and nothing is lost that is still there. To go on with the last step of each"
+        " row: delivery.after_compaction: continue; put it back to halt once deliver has caught up",
+    )
 
 
 def _another_log(partition: int, offset: int) -> DeliveryError:

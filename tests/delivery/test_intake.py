@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import AdminClient, NewPartitions
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions
 from delivery_story import DOSSIER, SERVICE, LoggedStory, create, dossier, service, settings_in, update
 from plugins.kafka import KafkaBroker
 
@@ -91,7 +91,7 @@ class Flaky:
         self._asked = 0
         self.assign, self.ends, self.positions = reader.assign, reader.ends, reader.positions
         self.schema, self.close = reader.schema, reader.close
-        self.complete_from = reader.complete_from
+        self.complete_from, self.beginnings = reader.complete_from, reader.beginnings
         self.identity = reader.identity
 
     def poll(self, timeout: float, limit: int) -> list[Record]:
@@ -191,6 +191,39 @@ def in_kafka(directory: Path, kafka: KafkaBroker, name: str) -> Settings:
     settings = settings_in(directory, "http://127.0.0.1:9/T").model_dump()
     brokers = {"brokers": kafka.bootstrap, "replication_factor": 1, "min_insync_replicas": 1}
     return Settings.model_validate(settings | {"name": name, "log": {"kafka": brokers, "partitions": 2}})
+
+
+def test_an_old_log_of_which_all_was_read_is_gone_on_with(tmp_path: Path, kafka: KafkaBroker) -> None:
+    """Nobody wrote for longer than the lag: only a commit's marker stands behind the last record."""
+    settings = settings_in(tmp_path, "http://127.0.0.1:9/T").model_dump()
+    brokers = {"brokers": kafka.bootstrap, "replication_factor": 1, "min_insync_replicas": 1}
+    settings |= {"name": "intake-old", "log": {"kafka": brokers, "partitions": 2}}
+    connector = Settings.model_validate(settings)
+    log = LoggedStory(connector)
+    fill(log)
+    reading = Reading(connector, START)
+    reading.offsets(12)
+    reading.close()
+    keep_for(kafka, "intake-old.changes", 1)
+    reader = open_reader(connector)
+    deadline = time.monotonic() + 30
+    while reader.complete_from() != reader.ends():
+        assert time.monotonic() < deadline, "the partition's leader has heard of its new configuration"
+    reader.close()
+    again = Reading(connector, reading.places)
+    keep_for(kafka, "intake-old.changes", 14 * 86_400_000)
+    log.transaction(update(SERVICE, service(1)))
+    assert sum(map(len, again.offsets(2).values())) == 2
+    again.close()
+    log.close()
+
+
+def keep_for(kafka: KafkaBroker, topic: str, milliseconds: int) -> None:
+    """Change the topic's compaction lag, as its administrator would."""
+    entry = ConfigEntry("min.compaction.lag.ms", str(milliseconds), incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
+    client = AdminClient({"bootstrap.servers": kafka.bootstrap, "log_level": 0})
+    client.incremental_alter_configs([resource])[resource].result(20)
 
 
 def test_a_log_in_kafka_is_read_on(tmp_path: Path, kafka: KafkaBroker) -> None:
