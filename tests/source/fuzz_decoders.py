@@ -35,6 +35,7 @@ from attached_source import SELECTION  # noqa: E402
 from connector.change.columntype import OTHER  # noqa: E402
 from connector.change.shape import Column, Shape  # noqa: E402
 from connector.errors import SourceError  # noqa: E402
+from connector.settings import Settings  # noqa: E402
 from connector.source.assembler import Assembler  # noqa: E402
 from connector.source.basetypes import BaseType, BaseTypes  # noqa: E402
 from connector.source.catalog import CatalogTable  # noqa: E402
@@ -43,6 +44,7 @@ from connector.source.decode.messages import Relation, parse  # noqa: E402
 from connector.source.decode.transcoder import PADDING, Transcoder, compile_transcoder  # noqa: E402
 from connector.source.index import KeyedIndex  # noqa: E402
 from connector.source.json_records import JSON  # noqa: E402
+from connector.source.oversize import RecordBound  # noqa: E402
 from connector.source.recordform import AVRO  # noqa: E402
 from connector.source.spool import STREAM_MESSAGES, Spool  # noqa: E402
 
@@ -141,10 +143,13 @@ class Decoders:
         self._form = JSON if self._form is AVRO else AVRO
         self._index = KeyedIndex(self._directory / "index.sqlite")
         self.spool = Spool(self._directory, memory=4096)
+        form = "avro" if self._form is AVRO else "json"
+        settings = Settings.model_validate({"name": "thu", "source": {"dsn": "x"}, "log": {"format": form}})
         self.assembler = Assembler(
             "thu", "d", 1, self._catalog, 3, {}, self._index, lambda _: 1, lambda: 1_700_000_000_000, lambda _: [],
             known_at=1 << 63, fits=lambda _: None, begins_at=0,
-            types=BaseTypes(lambda oids: dict.fromkeys(oids, BaseType(OTHER, -1))), form=self._form,
+            types=BaseTypes(lambda oids: dict.fromkeys(oids, BaseType(OTHER, -1))), bound=RecordBound(settings),
+            form=self._form,
         )  # fmt: skip
         for relation in self._relations.values():
             self.assembler.feed(HEADER + relation + PADDING)
