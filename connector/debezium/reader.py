@@ -23,7 +23,8 @@ from connector.debezium.topics import table_topics, transaction_topic
 from connector.errors import LogError, LogUnavailable
 from connector.log.contract import Concern, Durability, Record
 from connector.log.kafka_access import DELIVER
-from connector.log.kafka_cluster import Cluster, Deadline, Patience, error_of
+from connector.log.kafka_cluster import Cluster, Deadline, Patience
+from connector.log.kafka_outage import Outage
 from connector.log.kafka_rules import Topic
 from connector.log.kafka_topics import Topics
 from connector.log.registry import Registry
@@ -38,7 +39,6 @@ _AGAIN: Final = 50_000
 """Records of the transaction topic that are read again at a start: which transactions were released before."""
 _MOST_HELD: Final = 50_000
 """Events that may wait; then the lanes that are ahead of the others wait, too."""
-_PROBE: Final = 1.0
 DURABILITY: Final = Durability(True, "Debezium's topics: how durable they are is set in Kafka, not here")
 
 
@@ -75,7 +75,7 @@ class DebeziumReader:
         self._released = 0
         self._without_ends: float | None = None
         self._look_at = 0.0
-        self._away: Deadline | None = None
+        self._outage = Outage(self._cluster, self._consumer, self._transactions, _OPERATION, debezium.prefix)
 
     # -- where to read -----------------------------------------------------------------------------------------------
 
@@ -192,11 +192,10 @@ class DebeziumReader:
             changes = self._merger.release(monotonic())
             self._balance()
             if changes:
-                self._away = None
-                self._cluster.heard_from()
+                self._outage.over()
                 return [Record(0, first + at, b"", b"", change) for at, change in enumerate(changes)]
             if deadline.left() == 0:
-                self._look_for_brokers()
+                self._outage.look()
                 self._tell_what_is_missing()
                 return []
 
@@ -282,22 +281,6 @@ class DebeziumReader:
         self._consumer.resume([TopicPartition(*lane) for lane in self._paused - crowded])
         self._consumer.pause([TopicPartition(*lane) for lane in crowded - self._paused])
         self._paused = crowded
-
-    def _look_for_brokers(self) -> None:
-        """librdkafka reconnects for ever and says nothing; an operator wants to hear of it."""
-        if self._cluster.trouble is None:
-            self._away = None
-            return
-        if self._away is None:
-            self._away = Deadline(self._cluster.patience.connect)
-        try:
-            self._consumer.list_topics(self._transactions, _PROBE)
-        except KafkaException as error:
-            if self._away.left() == 0:
-                raise self._cluster.explain(_OPERATION, self._debezium.prefix, error_of(error)) from error
-        else:
-            self._away = None
-            self._cluster.heard_from()
 
     def _tell_what_is_missing(self) -> None:
         now = monotonic()

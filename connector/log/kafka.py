@@ -20,7 +20,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from connector.errors import LogError, LogUnavailable
 from connector.log.contract import Concern, Durability, Entry, Record
 from connector.log.kafka_access import CAPTURE, DELIVER
-from connector.log.kafka_cluster import Cluster, Deadline, Patience, error_of
+from connector.log.kafka_cluster import Cluster, Deadline, Patience
+from connector.log.kafka_outage import Outage
 from connector.log.kafka_scan import last_values
 from connector.log.kafka_schemas import own_id, read_schemas
 from connector.log.kafka_topics import Topics, changes_topic, schemas_topic
@@ -30,8 +31,6 @@ from connector.settings import KafkaSettings
 
 _FETCH_WAIT_MS: Final = 500
 """How long the broker holds an unanswered fetch; it answers at once when a transaction commits."""
-_PROBE: Final = 1.0
-"""Seconds given to a broker to show that it is back, each time a poll found nothing while brokers were away."""
 
 
 class KafkaWriter:
@@ -124,7 +123,7 @@ class KafkaReader:
         self._starts: dict[int, int] = {}
         self._reached: dict[int, int] = {}
         self._failure: LogError | None = None
-        self._away: Deadline | None = None
+        self._outage = Outage(self._cluster, self._consumer, self._topic, "read the log", self._topic)
         self._schemas: dict[int, str] = {}
         self._registry = _registry(name, settings, self._cluster.patience)
 
@@ -167,11 +166,10 @@ class KafkaReader:
                     for each in self._consumer.consume(limit - 1, 0):
                         records += self._take(each)
                 if records:
-                    self._away = None
-                    self._cluster.heard_from()
+                    self._outage.over()
                     return records
             if deadline.left() == 0 and self._failure is None:
-                self._look_for_brokers()
+                self._outage.look()
                 return []
 
     def _take(self, message: Message) -> list[Record]:
@@ -186,22 +184,6 @@ class KafkaReader:
             subject = f"{self._topic}, partition {message.partition()}"
             self._failure = self._cluster.explain("read the log", subject, error)
         return []
-
-    def _look_for_brokers(self) -> None:
-        """librdkafka reconnects for ever and says nothing; an operator wants to hear of it."""
-        if self._cluster.trouble is None:
-            self._away = None
-            return
-        if self._away is None:
-            self._away = Deadline(self._cluster.patience.connect)
-        try:
-            self._consumer.list_topics(self._topic, _PROBE)
-        except KafkaException as error:
-            if self._away.left() == 0:
-                raise self._cluster.explain("read the log", self._topic, error_of(error)) from error
-        else:
-            self._away = None
-            self._cluster.heard_from()
 
     def ends(self) -> Mapping[int, int]:
         """See the contract: the last stable offsets. One request to each broker.
