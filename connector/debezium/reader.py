@@ -27,7 +27,7 @@ from connector.log.kafka_cluster import Cluster, Deadline, Patience
 from connector.log.kafka_outage import Outage
 from connector.log.kafka_rules import Topic
 from connector.log.kafka_topics import Topics
-from connector.log.registry import Registry
+from connector.log.registry import registry_of
 from connector.settings import Settings
 
 _OPERATION = "read Debezium's topics"
@@ -61,9 +61,8 @@ class DebeziumReader:
         self._topics = Topics(self._cluster)
         self._tables = table_topics(debezium, selection)
         self._transactions = transaction_topic(debezium)
-        self._registry = None
-        if debezium.format == "avro" and kafka.registry is not None:
-            self._registry = Registry(kafka.registry, topic="", patience=self._cluster.patience.connect)
+        patient = self._cluster.patience.connect
+        self._registry = registry_of(kafka, topic="", patience=patient) if debezium.format == "avro" else None
         self._decoder = Decoder(None if self._registry is None else self._registry.schema, debezium.types)
         self._consumer: Consumer = self._cluster.consumer(f"{settings.name}.reader", _FETCH_WAIT_MS)
         self._merger = Merger(debezium.prefix, self._tables, debezium.settle, b"")

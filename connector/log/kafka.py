@@ -26,7 +26,7 @@ from connector.log.kafka_scan import last_values
 from connector.log.kafka_schemas import own_id, read_schemas
 from connector.log.kafka_topics import Topics, changes_topic, schemas_topic
 from connector.log.kafka_transactions import TransactionalProducer
-from connector.log.registry import Registry
+from connector.log.registry import registry_of
 from connector.settings import KafkaSettings
 
 _FETCH_WAIT_MS: Final = 500
@@ -44,7 +44,7 @@ class KafkaWriter:
         self._cluster = Cluster(settings, patience or Patience(), name, CAPTURE)
         self._producer = TransactionalProducer(self._cluster, f"{name}.capture", self._told)
         self._schemas: dict[int, str] = {}
-        self._registry = _registry(name, settings, self._cluster.patience)
+        self._registry = registry_of(settings, self._topic, self._cluster.patience.connect)
         self.concerns: tuple[Concern, ...] = ()
 
     @cached_property
@@ -125,7 +125,7 @@ class KafkaReader:
         self._failure: LogError | None = None
         self._outage = Outage(self._cluster, self._consumer, self._topic, "read the log", self._topic)
         self._schemas: dict[int, str] = {}
-        self._registry = _registry(name, settings, self._cluster.patience)
+        self._registry = registry_of(settings, self._topic, self._cluster.patience.connect)
 
     @cached_property
     def durability(self) -> Durability:
@@ -237,12 +237,6 @@ class KafkaReader:
             self._registry.close()
         with suppress(KafkaException, RuntimeError):
             self._consumer.close()
-
-
-def _registry(name: str, settings: KafkaSettings, patience: Patience) -> Registry | None:
-    if settings.registry is None:
-        return None
-    return Registry(settings.registry, changes_topic(name), patience.connect)
 
 
 def _place(message: Message) -> tuple[int, int]:

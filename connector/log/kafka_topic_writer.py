@@ -22,7 +22,7 @@ from connector.log.kafka_scan import last_values
 from connector.log.kafka_schemas import id_of_text, read_schemas
 from connector.log.kafka_topics import Topics, changes_topic, schemas_topic
 from connector.log.kafka_transactions import TransactionalProducer
-from connector.log.registry import Registry
+from connector.log.registry import registry_of
 from connector.settings import KafkaSettings
 
 _NO_FETCH: Final = 100
@@ -58,9 +58,7 @@ class KafkaTopicWriter:
         self._cluster = Cluster(settings, patience or Patience(), name, BESIDE)
         self._producer = TransactionalProducer(self._cluster, f"{topic}.{partition}", self._told)
         self._schemas: dict[int, str] = {}
-        self._registry = (
-            None if settings.registry is None else Registry(settings.registry, topic, self._cluster.patience.connect)
-        )
+        self._registry = registry_of(settings, topic, self._cluster.patience.connect)
         self._group: Consumer | None = None
 
     def open(self) -> bytes | None:

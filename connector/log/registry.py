@@ -21,7 +21,7 @@ import httpx
 
 from connector.errors import LogError, LogUnavailable
 from connector.log.schema_change import differences, record_name, table_of
-from connector.settings import RegistrySettings
+from connector.settings import KafkaSettings, RegistrySettings
 
 _TYPE: Final = "application/vnd.schemaregistry.v1+json"
 _LARGEST: Final = 16 * 1024 * 1024
@@ -193,3 +193,8 @@ class Registry:
         return LogError(
             operation, self._url, cause, "set log.kafka.registry.url to a Confluent Schema Registry's own address"
         )
+
+
+def registry_of(settings: KafkaSettings, topic: str, patience: float) -> Registry | None:
+    """The registry of a log's settings, None without one."""
+    return None if settings.registry is None else Registry(settings.registry, topic, patience)

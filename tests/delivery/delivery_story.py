@@ -322,6 +322,20 @@ class LoggedStory:
         return self._encoders[table]
 
 
+LIFE = [1, 2, 3]
+"""The statuses of one of `lives`."""
+
+
+def lives(log: LoggedStory, *numbers: int) -> None:
+    """Each dossier is received, worked on, returned; what is done to one waits for what is done to all before."""
+    for number in numbers:
+        log.transaction(create(DOSSIER, dossier(number)))
+    for number in numbers:
+        log.transaction(update(DOSSIER, dossier(number, "dang_xu_ly")))
+    for number in numbers:
+        log.transaction(update(DOSSIER, dossier(number, "da_tra")), create(PAYMENT, payment(number, number)))
+
+
 def settings_in(directory: Path, url: str, partitions: int = 2, form: str = "avro", **delivery: object) -> Settings:
     """A connector whose files are all in `directory`, pushing to `url`."""
     return Settings.model_validate(

@@ -8,8 +8,20 @@ from pathlib import Path
 import httpx
 import pytest
 from deliver_process import Delivering, accepted, delivering, eventually
-from delivery_story import DOSSIER, PAYMENT, SERVICE, LoggedStory, code, create, dossier, payment, service, settings_in
-from delivery_story import update as updated
+from delivery_story import (
+    DOSSIER,
+    LIFE,
+    PAYMENT,
+    SERVICE,
+    LoggedStory,
+    code,
+    create,
+    dossier,
+    lives,
+    payment,
+    service,
+    settings_in,
+)
 from emc.simulator_process import RunningSimulator
 from emc.simulator_process import simulator as running_simulator
 
@@ -17,8 +29,6 @@ from connector.delivery.status import ambiguous_attempts, status
 from connector.errors import DeliveryError
 from connector.observe import BatchFolded, DossierParked, EventDue, Fault, OutboxDepth, PushAnswered
 from connector.settings import Settings
-
-LIFE = [1, 2, 3]
 
 
 @pytest.fixture
@@ -32,16 +42,6 @@ def log(settings: Settings) -> Iterator[LoggedStory]:
     story.snapshot((SERVICE, service(1)))
     yield story
     story.close()
-
-
-def lives(log: LoggedStory, *numbers: int) -> None:
-    """Each dossier is received, worked on, returned; what is done to one waits for what is done to all before."""
-    for number in numbers:
-        log.transaction(create(DOSSIER, dossier(number)))
-    for number in numbers:
-        log.transaction(updated(DOSSIER, dossier(number, "dang_xu_ly")))
-    for number in numbers:
-        log.transaction(updated(DOSSIER, dossier(number, "da_tra")), create(PAYMENT, payment(number, number)))
 
 
 def answers(run: Delivering, word: str) -> list[PushAnswered]:

@@ -17,19 +17,15 @@ from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 from deliver_process import Delivering, accepted, delivering, eventually
 from delivery_story import (
-    DOSSIER,
-    PAYMENT,
+    LIFE,
     SERVICE,
     LoggedStory,
     code,
-    create,
-    dossier,
     kafka_settings_in,
-    payment,
+    lives,
     service,
     settings_in,
 )
-from delivery_story import update as updated
 from emc.simulator_process import RunningSimulator
 from hypothesis import given
 from hypothesis import settings as hypothesis
@@ -53,8 +49,6 @@ from connector.log.kafka_topics import events_topic
 from connector.observe import EventsUnpublished, Fault, PushAnswered
 from connector.settings import KafkaSettings, RegistrySettings, Settings
 
-LIFE = [1, 2, 3]
-
 
 @pytest.fixture
 def settings(tmp_path: Path, simulator: RunningSimulator, kafka: KafkaBroker) -> Settings:
@@ -67,15 +61,6 @@ def log(settings: Settings) -> Iterator[LoggedStory]:
     story.snapshot((SERVICE, service(1)))
     yield story
     story.close()
-
-
-def lives(log: LoggedStory, *numbers: int) -> None:
-    for number in numbers:
-        log.transaction(create(DOSSIER, dossier(number)))
-    for number in numbers:
-        log.transaction(updated(DOSSIER, dossier(number, "dang_xu_ly")))
-    for number in numbers:
-        log.transaction(updated(DOSSIER, dossier(number, "da_tra")), create(PAYMENT, payment(number, number)))
 
 
 def answers(run: Delivering, word: str) -> int:

@@ -12,6 +12,7 @@ import pytest
 from deliver_process import accepted, deliver_process, eventually
 from delivery_story import (
     DOSSIER,
+    LIFE,
     PAYMENT,
     SERVICE,
     LoggedStory,
@@ -30,7 +31,6 @@ from published_events import events, ids, ledger, statuses
 from connector.delivery.status import status
 from connector.settings import Settings
 
-LIFE = [1, 2, 3]
 EACH = 20
 """Dossiers of one round."""
 
