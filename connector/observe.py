@@ -162,6 +162,23 @@ class OutboxDepth(Observation):
 
 
 @dataclass(frozen=True, slots=True)
+class StateRebuilt(Observation):
+    """Deliver makes the state of `partition` from the log: so many records of about so many are folded."""
+
+    partition: int
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class StateUnrecorded(Observation):
+    """How many changes of the state of `partition` are in its file, but not recorded elsewhere yet."""
+
+    partition: int
+    changes: int
+
+
+@dataclass(frozen=True, slots=True)
 class EventsUnpublished(Observation):
     """How many events of `partition` are in the ledger, but not in the topic of events yet."""
 

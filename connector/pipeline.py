@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from connector.configuration import Configuration
 from connector.debezium.reader import DebeziumReader
 from connector.delivery.deliverer import Deliverer
-from connector.delivery.status import status
+from connector.delivery.directory import partition_files
 from connector.errors import ConnectorError, DeliveryError, LogError, SourceError, retryable
 from connector.finding import Finding, Severity
 from connector.log.contract import LogReader
@@ -51,7 +51,7 @@ def deliver(configuration: Configuration, hub: Hub, stop: threading.Event) -> No
     a mistake to be told at once. Later on both may be away as long as they like.
     """
     settings = configuration.settings
-    if not status(settings):
+    if not partition_files(settings.delivery.state, settings.name):
         if settings.log.debezium is None:
             _require(check_log(settings), "open the change log", LogError)
         else:

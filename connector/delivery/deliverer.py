@@ -24,8 +24,9 @@ from functools import partial
 from time import monotonic
 from urllib.parse import urlsplit
 
+from connector.delivery.claim import Claimed, Claims
 from connector.delivery.directory import StateDirectory
-from connector.delivery.dispatch import Answer, Dispatch
+from connector.delivery.dispatch import Answer, Dispatch, Unsent
 from connector.delivery.fold import Due
 from connector.delivery.intake import Failed, Intake, Place, Records, Trouble
 from connector.delivery.outbox import Attempt
@@ -33,9 +34,10 @@ from connector.delivery.outcome import Delivered, Reject, Retry
 from connector.delivery.pacing import Breaker, backoff
 from connector.delivery.partition import Partition
 from connector.delivery.publisher import Publisher, Unpublished
-from connector.delivery.state import PartitionState
+from connector.delivery.recorder import Recorded, Recorder, Unrecorded
 from connector.errors import ConnectorError
 from connector.log.contract import LogReader, MergingReader
+from connector.log.opening import open_reader
 from connector.mapping.plan import Plan
 from connector.observe import (
     BatchFolded,
@@ -57,7 +59,7 @@ _PRUNE_EVERY = 3600.0
 _MOST_TOLD = 1000
 """Parked dossiers that are told of at the start."""
 
-Item = Records | Trouble | Unpublished | Failed | Answer
+Item = Records | Trouble | Unpublished | Recorded | Unrecorded | Failed | Answer | Unsent
 
 
 class Deliverer:
@@ -82,6 +84,11 @@ class Deliverer:
         self._troubled = ""
         self._depths: dict[int, tuple[int, int]] = {}
         self._publisher: Publisher | None = None
+        self._recorders: dict[int, Recorder] = {}
+        self._woken: dict[int, tuple[int, int]] = {}
+        """For every partition, what its recorder was woken for: number of the journal, and offset."""
+        self._gated: dict[int, deque[tuple[int, list[Attempt]]]] = {}
+        """Pushes that go out when they are recorded, with the number of the journal by which they are."""
         self._saved: dict[int, int] = {}
         self._unpublished: dict[int, int] = {}
         self._prune_at = 0.0
@@ -91,13 +98,9 @@ class Deliverer:
         directory = StateDirectory(self._settings.delivery.state, self._settings.name)
         dispatch = Dispatch(self._settings, self._clock, self._inbox.put)
         intake: Intake | None = None
-        states: list[PartitionState] = []
+        claimed: list[Claimed] = []
         try:
-            states = directory.open(self._reader.partitions)
-            self._partitions = [
-                Partition(state, self._plan, self._settings.emc, partial(self._tell_due, state.partition))
-                for state in states
-            ]
+            self._claim(directory, claimed)
             self._tell_beginning()
             dispatch.start()
             if isinstance(self._reader, MergingReader):
@@ -108,11 +111,12 @@ class Deliverer:
             intake.start()
             kafka = self._settings.log.kafka
             if kafka is not None and kafka.events_topic:
-                paths = {state.partition: state.path for state in states}
+                paths = {partition.number: partition.state.path for partition in self._partitions}
                 self._publisher = Publisher(self._settings, paths, self._inbox.put)
                 self._publisher.start()
             while not stop.is_set() and self._failure is None:
                 self._step(intake, dispatch, last=False)
+            self._withdraw_gated()
             while self._in_flight:
                 self._step(intake, dispatch, last=True)
             for partition in self._partitions:
@@ -127,9 +131,30 @@ class Deliverer:
             dispatch.stop()
             if self._publisher is not None:
                 self._publisher.stop()
-            for state in states:
-                state.close()
+            for recorder in self._recorders.values():
+                recorder.stop()
+            for each in claimed:
+                each.state.close()
+                if each.store is not None and each.state.partition not in self._recorders:
+                    each.store.close()
             directory.close()
+
+    def _claim(self, directory: StateDirectory, claimed: list[Claimed]) -> None:
+        """Take every partition, and let it be recorded. claimed: grows with each, also where a later one fails."""
+        partitions = range(self._reader.partitions)
+        known = directory.known(len(partitions))
+        claims = Claims(self._settings, self._plan, self._hub, lambda: open_reader(self._settings))
+        for number in partitions:
+            claimed.append(claims.claim(number, directory.file(number), number in known))
+        directory.note(len(partitions))
+        for state, store in ((each.state, each.store) for each in claimed):
+            number = state.partition
+            self._partitions.append(
+                Partition(state, self._plan, self._settings.emc, partial(self._tell_due, number)),
+            )
+            if store is not None:
+                recorder = self._recorders[number] = Recorder(number, state.path, store, self._inbox.put)
+                recorder.start()
 
     def _place(self, partition: Partition) -> Place:
         """Where it goes on, and whether this log is the one that it has read, as far as both have an identity."""
@@ -160,16 +185,25 @@ class Deliverer:
                         self._fault(error.operation, error.subject, error.cause, error.mend)
                 case Unpublished(error):
                     self._fault(error.operation, error.subject, error.cause, error.mend)
+                case Unrecorded(_, error):
+                    self._fault(error.operation, error.subject, error.cause, error.mend)
+                case Recorded(number, seq, at):
+                    self._partitions[number].state.recorded = seq
+                    gated = self._gated.get(number)
+                    while gated and gated[0][0] <= seq:
+                        dispatch.push(gated.popleft()[1], at)
+                case Unsent(attempt):
+                    self._withdraw(attempt)
                 case Failed(error, answered):
                     self._in_flight -= answered
                     self._failure = self._failure or error
         attempts = [] if last or self._failure else self._begin()
         for partition in self._partitions:
             partition.save()
-        if attempts:
-            self._in_flight += len(attempts)
-            dispatch.push(attempts)
+        self._in_flight += len(attempts)
+        self._push(attempts, dispatch)
         self._publish()
+        self._record_states()
         self._tell_depths()
         steady = monotonic()
         if steady >= self._prune_at:
@@ -245,6 +279,42 @@ class Deliverer:
         for attempt in attempts:
             self._breaker.began(attempt.dossier)
         return attempts
+
+    def _push(self, attempts: list[Attempt], dispatch: Dispatch) -> None:
+        """Send what was begun and saved; where other machines may take over, not before that is recorded."""
+        at_once: list[Attempt] = []
+        gated: dict[int, list[Attempt]] = {}
+        for attempt in attempts:
+            recorder = self._recorders.get(attempt.partition)
+            if recorder is None or not recorder.shared:
+                at_once.append(attempt)
+            else:
+                gated.setdefault(attempt.partition, []).append(attempt)
+        for number, held in gated.items():
+            self._gated.setdefault(number, deque()).append((self._partitions[number].noted, held))
+        if at_once:
+            dispatch.push(at_once)
+
+    def _withdraw_gated(self) -> None:
+        """Before the end: what is not recorded yet is not sent."""
+        for gated in self._gated.values():
+            while gated:
+                for attempt in gated.pop()[1][::-1]:
+                    self._withdraw(attempt)
+
+    def _withdraw(self, attempt: Attempt) -> None:
+        self._in_flight -= 1
+        self._breaker.withdrew(attempt.dossier)
+        self._partitions[attempt.partition].withdraw(attempt)
+
+    def _record_states(self) -> None:
+        """Let the recorders know of what was made durable."""
+        for number, recorder in self._recorders.items():
+            partition = self._partitions[number]
+            now = (partition.noted, partition.fold.offset)
+            if not partition.blocked and self._woken.get(number) != now:
+                self._woken[number] = now
+                recorder.wake()
 
     def _record(self, partition: Partition, answer: Answer) -> None:
         attempt, outcome, now = answer.attempt, answer.outcome, answer.at

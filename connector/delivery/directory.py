@@ -1,4 +1,4 @@
-"""The state directory: one deliver process, one file per partition, and a note of which files there must be."""
+"""The state directory: one deliver process, one file per partition, and a note of which files there were."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ import os
 from pathlib import Path
 from typing import IO
 
-from connector.delivery.state import PartitionState
 from connector.errors import DeliveryError
 
 
 class StateDirectory:
-    """Holds the directory against a second process, and opens the partitions' files."""
+    """Holds the directory against a second process, and knows where the partitions' files are."""
 
     def __init__(self, path: Path, name: str) -> None:
         self._path = path
@@ -21,10 +20,10 @@ class StateDirectory:
         self._attached = path / f"{name}.attached.json"
         self._lock: IO[str] = self._take_lock()
 
-    def open(self, partitions: int) -> list[PartitionState]:
-        """The state of every partition.
+    def known(self, partitions: int) -> frozenset[int]:
+        """The partitions whose files were there before.
 
-        DeliveryError when one was lost, or has no partition in the log any more: it holds what EMC is still owed.
+        DeliveryError when they are of a log that does not have so many partitions.
         """
         known = self._known()
         if known and known != set(range(partitions)):
@@ -33,46 +32,30 @@ class StateDirectory:
                 "open the delivery state",
                 str(self._path),
                 f"it is of a log with {len(known)} partitions, this log has {partitions}",
-                "put that log back, or attach anew: move the whole directory away and start; the log's changes are"
-                " judged again then, so EMC hears them again",
+                "put that log back, or attach anew (docs/delivery.md#attach-anew): the log's changes are judged again"
+                " then, so EMC hears them again",
             )
-        for partition in range(partitions):
-            path = partition_path(self._path, self._name, partition)
-            if partition in known and not path.exists():
-                raise DeliveryError(
-                    "open the delivery state",
-                    str(path),
-                    "it is gone, and with it what is still owed to EMC",
-                    "restore it from a backup, or attach anew: move the whole directory away and start; the log's"
-                    " changes are judged again then, so EMC hears them again",
-                )
-        states: list[PartitionState] = []
-        try:
-            for partition in range(partitions):
-                path = partition_path(self._path, self._name, partition)
-                states.append(PartitionState(path, self._name, partition))
-            self._note(set(range(partitions)))
-        except DeliveryError:
-            for state in states:
-                state.close()
-            raise
-        return states
+        return frozenset(known)
 
-    def close(self) -> None:
-        """Let another process have it. Never raises."""
-        self._lock.close()
+    def file(self, partition: int) -> Path:
+        """Where the state of a partition is."""
+        return partition_path(self._path, self._name, partition)
 
-    def _note(self, partitions: set[int]) -> None:
+    def note(self, partitions: int) -> None:
         """Remember which files there must be from now on; survives a power loss as a whole."""
         draft = self._attached.with_suffix(".tmp")
         try:
             with draft.open("w", encoding="utf-8") as file:
-                json.dump(sorted(partitions), file)
+                json.dump(list(range(partitions)), file)
                 file.flush()
                 os.fsync(file.fileno())
             draft.replace(self._attached)
         except OSError as error:
             raise self._unwritable(self._attached, error) from None
+
+    def close(self) -> None:
+        """Let another process have it. Never raises."""
+        self._lock.close()
 
     def _known(self) -> set[int]:
         try:

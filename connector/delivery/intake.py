@@ -135,12 +135,12 @@ class Intake:
                     place = self._places[partition]
                     if offset >= place.offset:
                         if partition in strange:
-                            raise _another_log(partition, place.offset - 1)
+                            raise another_log(partition, place.offset - 1)
                         if offset < complete.get(partition, 0) and partition in self._going_on:
                             raise _not_whole(partition, place.offset, complete[partition])
                         changes.setdefault(partition, []).append((offset, change))
                     elif place.before is not None and change.position != place.before:
-                        raise _another_log(partition, offset)
+                        raise another_log(partition, offset)
                     else:
                         strange.discard(partition)
                 positions = reader.positions()
@@ -177,13 +177,14 @@ def _not_whole(partition: int, offset: int, complete: int) -> DeliveryError:
     )
 
 
-def _another_log(partition: int, offset: int) -> DeliveryError:
+def another_log(partition: int, offset: int) -> DeliveryError:
+    """What was folded before is not of this log."""
     return DeliveryError(
         "read the change log",
         f"partition {partition}, record {offset}",
         "it is not the record that was read there before: this is another log, or it was made anew",
-        "put back the log that delivery.state was made with; if it is lost, move the directory delivery.state away and"
-        " start: what this log holds after its snapshot is judged anew, so EMC may hear some of it again",
+        "put back the log that delivery.state was made with; if it is lost, attach anew (docs/delivery.md#attach-anew):"
+        " what this log holds after its snapshot is judged anew, so EMC may hear some of it again",
     )
 
 

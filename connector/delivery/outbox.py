@@ -8,6 +8,7 @@ State of an event:
 | sent      | EMC took it                                    | delivered                                   |
 | sent      | EMC rejected it                                | parked; the dossier's later events wait     |
 | sent      | no answer, or one that says: later             | waiting (counted when EMC may have taken it)|
+| sent      | it is not sent after all (`withdraw`)          | waiting                                     |
 | sent      | our death                                      | waiting, counted as ambiguous, at next start|
 
 Invariants: per dossier at most one event is sent; events of a dossier are begun in the order of their ids, which is the
@@ -172,6 +173,13 @@ class Outbox:
             (reason, int(ambiguous), attempt.id),
         )
         heapq.heappush(self._later, (at, attempt.dossier))
+
+    def withdraw(self, attempt: Attempt) -> None:
+        """It was begun, but is not sent: as if it had not been."""
+        self._state.write().execute(
+            "UPDATE events SET state = 'waiting', attempts = attempts - 1 WHERE id = ?", (attempt.id,)
+        )
+        self._ready.appendleft(attempt.dossier)
 
     def park(self, attempt: Attempt, reason: str, detail: str, now: float) -> None:
         """EMC rejected it: the dossier waits for an operator. `detail`: EMC's explanation."""

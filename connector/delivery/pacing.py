@@ -60,6 +60,11 @@ class Breaker:
         if self.open:
             self._probe = dossier
 
+    def withdrew(self, dossier: str) -> None:
+        """A push that was told to have begun was not sent."""
+        if dossier == self._probe:
+            self._probe = None
+
     def answered(self) -> None:
         """EMC took or rejected an event: it is there."""
         self._failed.clear()

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from connector.delivery.dispatch import Answer
 from connector.delivery.fold import Due, Fold
 from connector.delivery.intake import Numbered
+from connector.delivery.journal import last_noted
 from connector.delivery.outbox import Attempt, Outbox
 from connector.delivery.state import PartitionState
 from connector.mapping.plan import Plan
@@ -48,6 +49,17 @@ class Partition:
         if self.blocked:
             return None
         return steady if self.outbox.pending else self.outbox.next_at
+
+    @property
+    def noted(self) -> int:
+        """The number of the last change of the state that is to be recorded."""
+        with self.state.reported():
+            return last_noted(self.state.db)
+
+    def withdraw(self, attempt: Attempt) -> None:
+        """A push that was begun was not sent, nor will be."""
+        with self.state.reported():
+            self.outbox.withdraw(attempt)
 
     def remember(self, values: Mapping[str, str]) -> None:
         """Keep these with what is saved next."""

@@ -25,9 +25,10 @@ from connector.delivery.event_record import SCHEMA, Judged, Place, encode, place
 from connector.delivery.intake import Failed, defect
 from connector.delivery.state import broken
 from connector.errors import ConnectorError, LogError, LogFenced, retryable
-from connector.log.kafka_topic_writer import KafkaTopicWriter, Pair
+from connector.log.kafka_topic_writer import KafkaTopicWriter
 from connector.log.kafka_topics import events_topic
 from connector.log.opening import open_reader
+from connector.log.pair import Pair
 from connector.settings import KafkaSettings, Settings
 
 _MOST: Final = 500

@@ -11,16 +11,18 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
+from uuid import uuid4
 
+from connector.delivery import journal
 from connector.errors import DeliveryError
 
-FORMAT = "3"
+FORMAT = "4"
 _SCHEMA = resources.files("connector.delivery").joinpath("state.sql").read_text(encoding="utf-8")
 # Format 1 had no recovered events, and no table that `_SCHEMA` does not make; format 2 did not number the events of a
-# position.
+# position; format 3 had no journal.
 _ADDED = {
     "recovered": "ALTER TABLE events ADD COLUMN recovered INTEGER NOT NULL DEFAULT 0",
     "ordinal": "ALTER TABLE events ADD COLUMN ordinal INTEGER NOT NULL DEFAULT 0",
@@ -42,6 +44,8 @@ class PartitionState:
         self.partition = partition
         self.folding = False
         """The open transaction holds something of the fold, which must not become durable by halves."""
+        self.recorded = 0
+        """Up to which number of the journal everything is recorded; it is forgotten with the next commit."""
         self._writing = False
         with self.reported():
             try:
@@ -83,9 +87,22 @@ class PartitionState:
             self.write().executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", changed.items())
             self.meta |= changed
 
+    def record(self, on: bool) -> None:
+        """Note what changes, for it to be recorded, or nothing any more; durable on return."""
+        if on and not self.meta.get(journal.OWNER):
+            journal.note_everything(self.write())
+            self.save_meta({journal.OWNER: uuid4().hex})
+        elif not on:
+            self.save_meta({journal.OWNER: ""})
+        journal.watch(self.write(), on)
+        self.commit()
+
     def commit(self) -> None:
         """Make what was written durable."""
         if self._writing:
+            if self.recorded:
+                journal.forget(self.db, self.recorded)
+                self.recorded = 0
             self.db.execute("COMMIT")
             self._writing = False
         self.folding = False
@@ -107,7 +124,11 @@ class PartitionState:
         try:
             yield
         except sqlite3.Error as error:
-            raise broken(self.path, error) from error
+            found = broken(self.path, error)
+            if isinstance(found, StateDamaged):
+                with suppress(OSError):
+                    damage_mark(self.path).touch()
+            raise found from error
 
     def _read_meta(self) -> dict[str, str]:
         """Empty when the file is new."""
@@ -125,12 +146,13 @@ class PartitionState:
                 f"it is of log {found.get('log')!r} partition {found.get('partition')}",
                 "set delivery.state to the directory of this connector",
             )
-        if found["format"] in ("1", "2"):
+        if found["format"] in ("1", "2", "3"):
             columns = {column for _, column, *_ in self.db.execute("PRAGMA table_info(events)")}
             for column, add in _ADDED.items():
                 if column not in columns:  # it is there where we died before the format was written
                     self.db.execute(add)
-            self.db.execute(_NUMBER_EVENTS)
+            if found["format"] != "3":
+                self.db.execute(_NUMBER_EVENTS)
         elif found["format"] != FORMAT:
             raise DeliveryError(
                 "open the delivery state",
@@ -140,6 +162,15 @@ class PartitionState:
             )
 
 
+class StateDamaged(DeliveryError):
+    """A state file is no (whole) SQLite file. The next start makes it anew from what is recorded."""
+
+
+def damage_mark(path: Path) -> Path:
+    """The file that tells a later start of the damage, which opening the state file may not show."""
+    return path.with_name(f"{path.name}.damaged")
+
+
 def broken(path: Path, error: sqlite3.Error) -> DeliveryError:
     """SQLite refused: a full or read-only disk, or a damaged file."""
     text = str(error)
@@ -147,9 +178,10 @@ def broken(path: Path, error: sqlite3.Error) -> DeliveryError:
         mend = "free disk space and start again: nothing was lost, the step was undone as a whole"
     elif "malformed" in text or "not a database" in text or "disk image" in text:
         mend = (
-            "restore the directory of the file from a backup; without one, move that directory away and start: what the"
-            " log holds is judged again, so EMC may hear some events twice"
+            "start again: the file is put aside and made anew from the log and from what is recorded of it; nothing is"
+            " pushed twice for it. Look for disk errors first: dmesg"
         )
+        return StateDamaged("use the delivery state", str(path), text, mend)
     else:
         mend = "let the directory be writable and used by one deliver process only, and start again"
     return DeliveryError("use the delivery state", str(path), text, mend)

@@ -47,3 +47,7 @@ CREATE INDEX IF NOT EXISTS events_open_of_dossier ON events (dossier) WHERE stat
 CREATE INDEX IF NOT EXISTS events_done ON events (ended_at) WHERE state = 'delivered';
 CREATE INDEX IF NOT EXISTS events_ambiguous ON events (id) WHERE ambiguous > 0;
 CREATE INDEX IF NOT EXISTS events_recovered ON events (id) WHERE recovered > 0;
+
+-- Which of these rows changed since it was last recorded (connector.delivery.journal): tbl is told, held, waiting, born or
+-- events, key its primary key.
+CREATE TABLE IF NOT EXISTS journal (seq INTEGER PRIMARY KEY AUTOINCREMENT, tbl TEXT NOT NULL, key TEXT NOT NULL);

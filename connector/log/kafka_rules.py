@@ -90,7 +90,7 @@ class _Setting:
     name: str
     value: Callable[[_Standing], str]
     rules: tuple[_Rule, ...]
-    suffixes: tuple[str, ...] = (".changes", ".schemas", ".emc-events")
+    suffixes: tuple[str, ...] = (".changes", ".schemas", ".emc-events", ".deliveries")
 
 
 _SETTINGS: Final = (
@@ -105,6 +105,12 @@ _SETTINGS: Final = (
         lambda _: "compact",
         (_Rule(lambda value, _: value == "compact", "it would forget where publishing stands", stops=True),),
         (".emc-events",),
+    ),
+    _Setting(
+        "cleanup.policy",
+        lambda _: "compact",
+        (_Rule(lambda value, _: value == "compact", "it would forget what EMC was told", stops=True),),
+        (".deliveries",),
     ),
     _Setting(
         "min.compaction.lag.ms",

@@ -9,8 +9,8 @@ Used from one thread.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
@@ -18,25 +18,21 @@ from connector.errors import LogError, LogFenced
 from connector.log.contract import Entry
 from connector.log.kafka_access import BESIDE
 from connector.log.kafka_cluster import FENCED, Cluster, Patience
-from connector.log.kafka_scan import last_values
+from connector.log.kafka_scan import last_values, read_to_end
 from connector.log.kafka_schemas import id_of_text, read_schemas
 from connector.log.kafka_topics import Topics, changes_topic, schemas_topic
 from connector.log.kafka_transactions import TransactionalProducer
+from connector.log.pair import Pair
 from connector.log.registry import registry_of
 from connector.settings import KafkaSettings
 
 _NO_FETCH: Final = 100
 
 
-class Pair(NamedTuple):
-    """A record to be appended: its key and value; an empty value is a tombstone."""
-
-    key: bytes
-    value: bytes
-
-
 class KafkaTopicWriter:
-    """See the module's contract."""
+    """See the module's contract. Also the store of `connector.log.deliveries` in Kafka."""
+
+    shared = True
 
     def __init__(
         self,
@@ -60,6 +56,7 @@ class KafkaTopicWriter:
         self._schemas: dict[int, str] = {}
         self._registry = registry_of(settings, topic, self._cluster.patience.connect)
         self._group: Consumer | None = None
+        self._beginning = 0
 
     def open(self) -> bytes | None:
         """Fence earlier writers; the value of the last committed record of the partition, None when there is none.
@@ -72,8 +69,9 @@ class KafkaTopicWriter:
         try:
             group = f"{self._name}.reader"
             self._schemas = read_schemas(topics, self._cluster, self._name, group)
-            bounds = topics.bounds(self.topic, self._partitions)
-            tails = last_values(self._cluster, group, self.topic, {self.partition: bounds[self.partition]})
+            bounds = {self.partition: topics.bounds(self.topic, self._partitions)[self.partition]}
+            self._beginning = bounds[self.partition][0]
+            tails = last_values(self._cluster, group, self.topic, bounds)
         except LogError:
             self.close()
             raise
@@ -108,16 +106,21 @@ class KafkaTopicWriter:
             )
         return known
 
-    def append(self, pairs: Sequence[Pair], committed: int | None = None) -> None:
+    def read(self) -> Iterator[Pair]:
+        """Every committed record of the partition, oldest first; after `open`."""
+        starts = {self.partition: self._beginning}
+        for message in read_to_end(self._cluster, f"{self._name}.reader", self.topic, starts):
+            yield Pair(message.key() or b"", message.value() or b"")
+
+    def append(self, pairs: Iterable[Pair], committed: int | None = None) -> None:
         """Write in one transaction and wait until it is durable.
 
         committed: with it, move the offset of the group `<name>.deliver` in this partition of the changes there.
         LogFenced when a later writer has taken over; LogUnavailable (may be tried with a new writer) or LogError.
         """
         also = None if committed is None else lambda producer: self._commit(producer, committed)
-        entries = [Entry(self.partition, key, value) for key, value in pairs]
-        if entries or also is not None:
-            self._producer.write(f"append to {self.topic}", self.topic, entries, also)
+        entries = (Entry(self.partition, key, value) for key, value in pairs)
+        self._producer.write(f"append to {self.topic}", self.topic, entries, also)
 
     def _commit(self, producer: Producer, offset: int) -> None:
         if self._group is None:

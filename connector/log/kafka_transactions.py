@@ -7,7 +7,7 @@ tells why, again and again); a new one begins with what is there. Used from one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
@@ -44,9 +44,12 @@ class TransactionalProducer:
             raise self._spent("fence earlier writers", error) from error
 
     def write(
-        self, operation: str, topic: str, entries: Sequence[Entry], also: Callable[[Producer], None] | None = None
+        self, operation: str, topic: str, entries: Iterable[Entry], also: Callable[[Producer], None] | None = None
     ) -> None:
-        """Write in one transaction. also: what else belongs to it. Raises LogUnavailable or LogError."""
+        """Write in one transaction. also: what else belongs to it. Raises LogUnavailable or LogError.
+
+        An empty value is a tombstone.
+        """
         producer = self._producer
         if producer is None:
             raise self._failure or LogUnavailable(operation, topic, "this writer is not open", "open a writer")
@@ -56,7 +59,7 @@ class TransactionalProducer:
             produce = producer.produce
             for partition, key, value in entries:
                 try:
-                    produce(topic, value, key, partition)
+                    produce(topic, value or None, key, partition)
                 except BufferError:
                     self._make_room(producer, topic, Entry(partition, key, value))
             if also is not None:
@@ -70,7 +73,7 @@ class TransactionalProducer:
         while True:
             producer.poll(0.01)
             with suppress(BufferError):
-                producer.produce(topic, entry.value, entry.key, entry.partition)
+                producer.produce(topic, entry.value or None, entry.key, entry.partition)
                 return
 
     def _spent(self, operation: str, exception: KafkaException) -> LogError:

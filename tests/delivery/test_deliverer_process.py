@@ -129,11 +129,34 @@ def test_a_second_process_is_refused(tmp_path: Path, simulator: RunningSimulator
         assert third.end() == 0
 
 
-def test_a_lost_file_is_not_begun_anew(tmp_path: Path, simulator: RunningSimulator) -> None:
-    """What EMC is owed stood in it: the operator decides, and a restored copy goes on."""
+def test_a_lost_file_is_made_anew(
+    tmp_path: Path, simulator: RunningSimulator, client: httpx.Client, before: int
+) -> None:
+    """What EMC is owed stood in it, and is recorded beside the log; so is what EMC has heard."""
+    settings = begun(tmp_path, simulator)
+    for number in range(settings.log.partitions):
+        partition_path(settings.delivery.state, settings.name, number).unlink()
+    with deliver_process(settings, tmp_path) as running:
+        goes_on(settings)
+        eventually(lambda: accepted(simulator, client, before) == {code(1): [1, 2]})
+        assert running.end() == 0
+
+
+def goes_on(settings: Settings) -> None:
+    """The dossier of `begun` is worked on."""
+    log = LoggedStory(settings)
+    log.story.lsn += 0x10000
+    log.transaction(updated(DOSSIER, dossier(1, "dang_xu_ly")))
+    log.close()
+
+
+def test_a_file_that_is_lost_with_its_record_is_not_begun_anew(tmp_path: Path, simulator: RunningSimulator) -> None:
+    """The operator decides, and a restored copy goes on."""
     settings = begun(tmp_path, simulator)
     lost = partition_path(settings.delivery.state, settings.name, 1)
     shutil.move(lost, tmp_path / "copy")
+    for file in tmp_path.glob("log.sqlite.deliveries*"):
+        file.unlink()
     with deliver_process(settings, tmp_path) as running:
         assert "restore it from a backup" in refused(running)
     assert not lost.exists()
@@ -143,15 +166,23 @@ def test_a_lost_file_is_not_begun_anew(tmp_path: Path, simulator: RunningSimulat
         assert running.end() == 0
 
 
-def test_a_damaged_file_is_refused(tmp_path: Path, simulator: RunningSimulator) -> None:
-    """It is named, and left as it is."""
+def test_a_damaged_file_is_put_aside(
+    tmp_path: Path, simulator: RunningSimulator, client: httpx.Client, before: int
+) -> None:
+    """It is named, kept, and made anew; EMC hears nothing twice."""
     settings = begun(tmp_path, simulator)
-    damaged = partition_path(settings.delivery.state, settings.name, 0)
-    damaged.write_bytes(b"no database" * 1000)
+    damaged = [partition_path(settings.delivery.state, settings.name, number) for number in range(2)]
+    for file in damaged:
+        file.write_bytes(b"no database" * 1000)
     with deliver_process(settings, tmp_path) as running:
-        told = refused(running)
-    assert damaged.name in told
-    assert damaged.read_bytes() == b"no database" * 1000
+        goes_on(settings)
+        eventually(lambda: accepted(simulator, client, before) == {code(1): [1, 2]})
+        assert running.end() == 0
+    told = running.lines.read_text(encoding="utf-8")
+    for file in damaged:
+        assert file.name in told
+        [kept] = [each for each in file.parent.glob(f"{file.name}.aside-*") if each.suffix not in ("-wal", "-shm")]
+        assert kept.read_bytes() == b"no database" * 1000
 
 
 def test_a_log_that_was_begun_anew_is_refused(tmp_path: Path, simulator: RunningSimulator) -> None:

@@ -17,12 +17,12 @@ from fold_run import made_by_format_1
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from connector.delivery.directory import StateDirectory, partition_files, partition_path
+from connector.delivery.directory import StateDirectory, partition_files
 from connector.delivery.keys import key_order, key_text
 from connector.delivery.outbox import Outbox
 from connector.delivery.reading import Kind, Snapshot, load_snapshot
 from connector.delivery.rowcodec import dump_row, load_row
-from connector.delivery.state import PartitionState
+from connector.delivery.state import PartitionState, StateDamaged, damage_mark
 from connector.errors import DeliveryError
 
 scalars = (
@@ -104,13 +104,13 @@ def test_what_was_not_committed_is_undone(tmp_path: Path) -> None:
 def test_the_files_are_for_their_owner_only(tmp_path: Path) -> None:
     """They hold personal data."""
     directory = StateDirectory(tmp_path / "state", "demo")
-    states = directory.open(1)
-    states[0].save_meta({"offset": "1"})
-    states[0].commit()
+    state = PartitionState(directory.file(0), "demo", 0)
+    state.save_meta({"offset": "1"})
+    state.commit()
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "state").glob("*.sqlite*")}
     assert set(modes.values()) == {0o600}, modes
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
-    states[0].close()
+    state.close()
     directory.close()
 
 
@@ -143,7 +143,7 @@ def test_a_file_of_an_older_format_is_brought_to_this_one(tmp_path: Path, steps:
         db.executescript(steps)
     for _ in range(2):
         state = PartitionState(path, "demo", 0)
-        assert state.meta["format"] == "3"
+        assert state.meta["format"] == "4"
         numbered = state.db.execute("SELECT id, code, recovered, position, ordinal FROM events").fetchall()
         assert numbered == [
             (1, "H-1", 0, "1/0/1000/1.0", 1), (2, "H-2", 0, "1/0/1000/1.0", 2), (3, "H-1", 0, "1/0/1100/1.0", 1),
@@ -160,22 +160,22 @@ def test_a_file_of_an_older_format_is_brought_to_this_one(tmp_path: Path, steps:
 def test_a_file_of_a_later_format_is_refused(tmp_path: Path) -> None:
     """An older program would misread it."""
     state = PartitionState(tmp_path / "s.sqlite", "demo", 0)
-    state.save_meta({"format": "4"})
+    state.save_meta({"format": "5"})
     state.commit()
     state.close()
     with pytest.raises(DeliveryError) as caught:
         PartitionState(tmp_path / "s.sqlite", "demo", 0)
-    assert "format 4" in caught.value.cause
+    assert "format 5" in caught.value.cause
     assert "later version" in caught.value.mend
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
-    """It is never begun anew by itself."""
+    """It is never begun anew by itself, and left as it is."""
     path = tmp_path / "s.sqlite"
     path.write_bytes(b"not a database at all" * 100)
-    with pytest.raises(DeliveryError) as caught:
+    with pytest.raises(StateDamaged) as caught:
         PartitionState(path, "demo", 0)
-    assert "backup" in caught.value.mend
+    assert "start again" in caught.value.mend
     assert path.read_bytes().startswith(b"not a database")
 
 
@@ -222,37 +222,22 @@ def test_two_connectors_share_a_directory(tmp_path: Path) -> None:
     """Names keep them apart, also where one name begins with the other."""
     for name in ("demo", "demo-2"):
         directory = StateDirectory(tmp_path, name)
-        for state in directory.open(2):
-            state.close()
+        for number in range(2):
+            PartitionState(directory.file(number), name, number).close()
         directory.close()
     assert [number for number, _ in partition_files(tmp_path, "demo")] == [0, 1]
     assert partition_files(tmp_path, "other") == []
-
-
-def test_a_lost_file_is_noticed(tmp_path: Path) -> None:
-    """It held what EMC is still owed; a new directory is a new attach and may begin empty."""
-    directory = StateDirectory(tmp_path, "demo")
-    for state in directory.open(2):
-        state.close()
-    partition_path(tmp_path, "demo", 1).unlink()
-    with pytest.raises(DeliveryError) as caught:
-        directory.open(2)
-    assert "backup" in caught.value.mend
-    assert not partition_path(tmp_path, "demo", 1).exists()
-    directory.close()
 
 
 @pytest.mark.parametrize("partitions", [1, 3], ids=["fewer", "more"])
 def test_a_log_of_other_partitions_is_noticed(tmp_path: Path, partitions: int) -> None:
     """Of fewer, a file with what EMC is owed would be passed over; of more, dossiers would be told anew."""
     directory = StateDirectory(tmp_path, "demo")
-    for state in directory.open(2):
-        state.close()
+    assert directory.known(2) == frozenset()
+    directory.note(2)
     with pytest.raises(DeliveryError, match=f"2 partitions, this log has {partitions}"):
-        directory.open(partitions)
-    assert [number for number, _ in partition_files(tmp_path, "demo")] == [0, 1]
-    for state in directory.open(2):
-        state.close()
+        directory.known(partitions)
+    assert directory.known(2) == {0, 1}
     directory.close()
 
 
@@ -261,7 +246,7 @@ def test_a_damaged_note_is_told(tmp_path: Path) -> None:
     (tmp_path / "demo.attached.json").write_text("{", encoding="utf-8")
     directory = StateDirectory(tmp_path, "demo")
     with pytest.raises(DeliveryError) as caught:
-        directory.open(2)
+        directory.known(2)
     assert "delete it" in caught.value.mend
     directory.close()
 
@@ -275,7 +260,7 @@ def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 
 
 def test_damage_inside_of_a_file_is_told_when_met(tmp_path: Path) -> None:
-    """A page that was overwritten ends the step with the mend, not with SQLite's own words alone."""
+    """A page that was overwritten ends the step with the mend, and is remembered, for opening may not show it again."""
     state = PartitionState(tmp_path / "s.sqlite", "demo", 0)
     state.write().executemany(
         "INSERT INTO rows VALUES ('m.ho_so', ?, ?, ?, 0)", [(str(n), str(n), b"x" * 500) for n in range(200)]
@@ -290,7 +275,8 @@ def test_damage_inside_of_a_file_is_told_when_met(tmp_path: Path) -> None:
         file.seek(size * (count // 2))
         file.write(b"\xff" * size * (count // 2 - 1))
     again = PartitionState(path, "demo", 0)
-    with pytest.raises(DeliveryError) as caught, again.reported():
+    with pytest.raises(StateDamaged) as caught, again.reported():
         again.db.execute("SELECT sum(length(data)) FROM rows").fetchone()
-    assert "backup" in caught.value.mend
+    assert "start again" in caught.value.mend
+    assert damage_mark(path).exists()
     again.close()

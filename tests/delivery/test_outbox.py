@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from connector.delivery import outbox as outbox_module
-from connector.delivery.directory import StateDirectory
+from connector.delivery.directory import partition_path
 from connector.delivery.fold import Due
 from connector.delivery.outbox import Attempt, Outbox, dump_event
 from connector.delivery.state import PartitionState
@@ -341,10 +341,8 @@ def test_status_reads_what_stands_in_the_files(tmp_path: Path) -> None:
     """While the file is in use: waiting, parked with reasons and what is behind, held, ambiguous, offsets."""
     connector = settings_in(tmp_path, "http://127.0.0.1:9/TrackingMCDT")
     assert status(connector) == []
-    directory = StateDirectory(connector.delivery.state, "demo")
-    for state in directory.open(2):
-        state.close()
-    directory.close()
+    connector.delivery.state.mkdir()
+    PartitionState(partition_path(connector.delivery.state, "demo", 0), "demo", 0).close()
     path = connector.delivery.state / "demo-0001.sqlite"
     run = FoldRun(tmp_path, path=path, partition=1)
     story = Story()

@@ -44,8 +44,10 @@ from connector.delivery.publisher import Publisher, _Ledger
 from connector.delivery.state import PartitionState
 from connector.emc.event import EmcEvent, EmcUser
 from connector.errors import LogError, LogUnavailable
-from connector.log.kafka_topic_writer import KafkaTopicWriter, Pair
+from connector.log.deliveries import deliveries_topic
+from connector.log.kafka_topic_writer import KafkaTopicWriter
 from connector.log.kafka_topics import events_topic
+from connector.log.pair import Pair
 from connector.observe import EventsUnpublished, Fault, PushAnswered
 from connector.settings import KafkaSettings, RegistrySettings, Settings
 
@@ -215,6 +217,15 @@ def test_a_registry_that_refuses_holds_up_publishing_only(
         assert (event["CodeProfile"], event["Status"]) == (code(1), 3)
 
 
+def attach_anew(settings: Settings) -> None:
+    """Forget the state, and what is recorded of it."""
+    shutil.rmtree(settings.delivery.state)
+    admin = AdminClient({"bootstrap.servers": kafka_of(settings).brokers, "log_level": 0})
+    topic = deliveries_topic(settings.name)
+    admin.delete_topics([topic])[topic].result(30)
+    eventually(lambda: topic not in admin.list_topics(timeout=30).topics)
+
+
 def test_a_state_made_anew_publishes_nothing_twice(
     settings: Settings, log: LoggedStory, simulator: RunningSimulator, client: httpx.Client, before: int
 ) -> None:
@@ -223,7 +234,7 @@ def test_a_state_made_anew_publishes_nothing_twice(
         lives(log, 1, 2)
         run.until(lambda: answers(run, "delivered") == 6)
         all_are_published(settings, 6)
-    shutil.rmtree(settings.delivery.state)
+    attach_anew(settings)
     with delivering(settings) as run:
         lives(log, 3)
         run.until(lambda: answers(run, "delivered") == 9)
@@ -244,7 +255,7 @@ def test_an_older_copy_of_the_state_publishes_nothing_twice(
         lives(log, 2)
         run.until(lambda: answers(run, "delivered") == 3)
         all_are_published(settings, 6)
-    shutil.rmtree(settings.delivery.state)
+    attach_anew(settings)
     shutil.copytree(tmp_path / "copy", settings.delivery.state)
     ledgers = [
         _Ledger(settings, kafka_of(settings), number, path)

@@ -11,7 +11,8 @@ from logs_under_test import PARTITIONS, Log
 
 from connector.errors import LogError, LogFenced, LogUnavailable
 from connector.log.kafka_schemas import FIRST_MADE_ID, FIRST_OWN_ID
-from connector.log.kafka_topic_writer import KafkaTopicWriter, Pair, delivery_group
+from connector.log.kafka_topic_writer import KafkaTopicWriter, delivery_group
+from connector.log.pair import Pair
 
 Open = Callable[[int], KafkaTopicWriter]
 SCHEMA = json.dumps({"type": "record", "name": "Beside", "fields": []})
