@@ -24,6 +24,7 @@ from connector.observe import (
     SnapshotProgress,
     SourceConnected,
     SourceDisconnected,
+    StateRebuilt,
     Subscriber,
     TransactionsLogged,
     WalBudget,
@@ -104,6 +105,9 @@ class _Lines:
                     cause=observation.cause,
                     mend=observation.mend,
                 )
+            case StateRebuilt(partition, done, total):
+                word = "delivery state made anew" if done >= total else "making the delivery state anew"
+                self._logger.info(word, partition=partition, records=done, of=total)
             case DossierParked(partition, _, _) if not self._totals["parked"]:
                 # The first of a minute; the summary has how many. EMC may be rejecting everything.
                 self._logger.warning("a dossier is parked: EMC rejected its event", partition=partition)

@@ -26,6 +26,7 @@ from connector.observe import (
     SnapshotProgress,
     SourceConnected,
     SourceDisconnected,
+    StateUnrecorded,
     TransactionsLogged,
     WalBudget,
 )
@@ -73,6 +74,7 @@ DECLARED = (
     Declared("events_due", "counter", "Events that judgements owed EMC", ("status",)),
     Declared("events_recovered", "counter", "Events among them that a snapshot found due, after a gap of the stream"),
     Declared("events_unpublished", "gauge", "Events that the topic of events does not have yet", ("partition",)),
+    Declared("state_unrecorded", "gauge", "Changes of delivery's state that are in its file only", ("partition",)),
     Declared("outbox_waiting", "gauge", "Events that wait to be pushed", ("partition",)),
     Declared("outbox_parked_dossiers", "gauge", "Dossiers that are parked", ("partition",)),
     Declared("dossiers_parked", "counter", "Times that EMC's answer parked a dossier (told again at a start)"),
@@ -156,6 +158,8 @@ class Metrics:
                 gauges["outbox_parked_dossiers"].labels(partition).set(parked)
             case EventsUnpublished(partition, waiting):
                 gauges["events_unpublished"].labels(partition).set(waiting)
+            case StateUnrecorded(partition, unrecorded):
+                gauges["state_unrecorded"].labels(partition).set(unrecorded)
             case PushAnswered():
                 self._push(observation)
             case DossierParked():

@@ -48,6 +48,7 @@ from connector.observe import (
     Hub,
     OutboxDepth,
     PushAnswered,
+    StateUnrecorded,
 )
 from connector.settings import Settings
 
@@ -87,6 +88,9 @@ class Deliverer:
         self._recorders: dict[int, Recorder] = {}
         self._woken: dict[int, tuple[int, int]] = {}
         """For every partition, what its recorder was woken for: number of the journal, and offset."""
+        self._recorded: dict[int, int] = {}
+        """Up to which number of the journal everything is recorded."""
+        self._unrecorded: dict[int, int] = {}
         self._gated: dict[int, deque[tuple[int, list[Attempt]]]] = {}
         """Pushes that go out when they are recorded, with the number of the journal by which they are."""
         self._saved: dict[int, int] = {}
@@ -188,7 +192,7 @@ class Deliverer:
                 case Unrecorded(_, error):
                     self._fault(error.operation, error.subject, error.cause, error.mend)
                 case Recorded(number, seq, at):
-                    self._partitions[number].state.recorded = seq
+                    self._partitions[number].state.recorded = self._recorded[number] = seq
                     gated = self._gated.get(number)
                     while gated and gated[0][0] <= seq:
                         dispatch.push(gated.popleft()[1], at)
@@ -315,6 +319,11 @@ class Deliverer:
             if not partition.blocked and self._woken.get(number) != now:
                 self._woken[number] = now
                 recorder.wake()
+            if number in self._recorded:
+                changes = now[0] - self._recorded[number]
+                if self._unrecorded.get(number) != changes:
+                    self._unrecorded[number] = changes
+                    self._hub.emit(StateUnrecorded(number, changes))
 
     def _record(self, partition: Partition, answer: Answer) -> None:
         attempt, outcome, now = answer.attempt, answer.outcome, answer.at

@@ -1,9 +1,10 @@
 """Compaction of the embedded log: of what is older than the lag, the last record of every key and partition stays.
 
 Contract, the same as Kafka's `cleanup.policy=compact` with `min.compaction.lag.ms`: a record is removed only when it
-was appended longer ago than the lag and a later record of its key, as old, follows in its partition. So the last record
-of a partition always stays, offsets keep their numbers (and get holes), and who reads a partition from its beginning
-ends at the same rows. From `cleaned` on, a partition holds every record that was ever appended.
+was appended longer ago than the lag and a later record of its key, as old, follows in its partition; and, where deliver
+has recorded how far it is, only where it has folded both. So the last record of a partition always stays, offsets keep
+their numbers (and get holes), and who reads a partition from its beginning ends at the same rows. From `cleaned` on, a
+partition holds every record that was ever appended.
 
 It is part of the appends: each one looks at a few old records in its own transaction, about four for each that it
 adds, so that nothing runs beside the writer, no append waits long, and a crash undoes both or none. An idle log stays
@@ -57,12 +58,19 @@ def cleaned(connection: sqlite3.Connection) -> dict[int, int]:
 
 
 class Compaction:
-    """See the module's contract. `lag`: seconds; `clock`: seconds since the epoch."""
+    """See the module's contract. `lag`: seconds; `clock`: seconds since the epoch; `folded`: deliver's offsets."""
 
-    def __init__(self, connection: sqlite3.Connection, lag: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        lag: float,
+        clock: Callable[[], float],
+        folded: Callable[[], Mapping[int, int]],
+    ) -> None:
         self._connection = connection
         self._lag = lag
         self._clock = clock
+        self._folded = folded
         self._cleaned = cleaned(connection)
         self._bounds: dict[int, int] = {}
         self._marked_at: float | None = connection.execute(_LAST_MARK).fetchone()[0]
@@ -80,7 +88,9 @@ class Compaction:
         self._before = now, ends
         if not 0 <= now - self._looked_at < _MARK_EVERY:
             self._looked_at = now
-            self._bounds = {partition: self._bound(partition, now - self._lag) for partition in ends}
+            folded = self._folded()
+            bounds = {partition: self._bound(partition, now - self._lag) for partition in ends}
+            self._bounds = {partition: min(bound, folded.get(partition, bound)) for partition, bound in bounds.items()}
         room = _AT_LEAST + _PER_APPENDED * appended
         for partition, bound in self._bounds.items():
             if room > 0 and self._cleaned.get(partition, 0) < bound:

@@ -23,6 +23,7 @@ from typing import Final
 from connector.errors import LogError, LogUnavailable
 from connector.log.compaction import Compaction, cleaned
 from connector.log.contract import Concern, Durability, Entry, Record
+from connector.log.embedded_deliveries import committed_offsets
 from connector.log.embedded_file import (
     DURABILITY,
     WriterLock,
@@ -125,9 +126,16 @@ class EmbeddedWriter:
             if value is not None:
                 tails[partition] = value
         connection.execute("COMMIT")
-        self._compaction = Compaction(connection, self._lag, self._clock)
+        self._compaction = Compaction(connection, self._lag, self._clock, self._folded)
         self._identity = identity(self._path)
         return tails
+
+    def _folded(self) -> Mapping[int, int]:
+        """How far deliver is; nothing is compacted while that cannot be told."""
+        try:
+            return committed_offsets(self._path)
+        except LogError:
+            return dict.fromkeys(range(self.partitions), 0)
 
     def register(self, schema: str) -> int:
         """See the contract."""

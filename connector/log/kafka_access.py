@@ -56,6 +56,18 @@ def transactional_grant(asked: KafkaSettings, name: str) -> str:
     return Commands(asked).grant(f"--transactional-id {name}{CAPTURE.transactional}", _TRANSACTIONAL)
 
 
+def beside_grants(asked: KafkaSettings, name: str, topics: Iterable[str]) -> tuple[str, ...]:
+    """The lines that let deliver make these topics, write to them, and commit how far it is."""
+    written = list(topics)
+    ids = (f"--transactional-id {topic}. --resource-pattern-type prefixed" for topic in written)
+    commands = Commands(asked)
+    return (
+        *topic_grants(asked, BESIDE, [*written, f"{name}.schemas"]),
+        *(commands.grant(resource, _TRANSACTIONAL) for resource in ids),
+        commands.grant(f"--group {name}.deliver", _GROUP),
+    )
+
+
 def cluster_grant(asked: KafkaSettings, operations: Sequence[str] = ("Describe", "IdempotentWrite")) -> str:
     """The line that lets capture count the brokers, and append idempotently to brokers before 2.8."""
     return Commands(asked).grant("--cluster", operations)

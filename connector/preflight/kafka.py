@@ -18,11 +18,12 @@ from typing import Final
 from connector.errors import LogError
 from connector.finding import Finding, Severity, ok
 from connector.log.contract import Durability
-from connector.log.kafka_access import CAPTURE, DELIVER, transactional_grant
+from connector.log.deliveries import deliveries_topic
+from connector.log.kafka_access import CAPTURE, DELIVER, beside_grants, transactional_grant
 from connector.log.kafka_cluster import Cluster, Denied, Patience
 from connector.log.kafka_commands import Commands
 from connector.log.kafka_rules import Fault, Topic, limits
-from connector.log.kafka_topics import Topics, changes_topic, judge, schemas_topic
+from connector.log.kafka_topics import Topics, changes_topic, events_topic, judge, schemas_topic
 from connector.settings import KafkaSettings
 
 _PATIENCE: Final = Patience(connect=5.0)
@@ -182,6 +183,10 @@ def _rights(topics: Topics, name: str, asked: KafkaSettings, found: Mapping[str,
         what = f"only capture's start shows whether {who} may use it: to ask would fence a capture that runs"
         line = (transactional_grant(asked, name),)
         told.append(Finding("LOG-07", Severity.UNKNOWN, f"transactional id {name}.capture", what, line, "kafka"))
+        written = [deliveries_topic(name), *([events_topic(name)] if asked.events_topic else [])]
+        what = f"only deliver's start shows whether {who} may make them and write to them, as deliver does"
+        lines = beside_grants(asked, name, written)
+        told.append(Finding("LOG-07", Severity.UNKNOWN, ", ".join(written), what, lines, "kafka"))
     return told or [ok("LOG-07", "rights", f"{who} may do all that capture and deliver need")]
 
 

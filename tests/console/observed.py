@@ -16,6 +16,8 @@ from connector.observe import (
     SnapshotProgress,
     SourceConnected,
     SourceDisconnected,
+    StateRebuilt,
+    StateUnrecorded,
     TransactionsLogged,
     WalBudget,
 )
@@ -64,6 +66,8 @@ ONE_OF_EACH: tuple[Observation, ...] = (
     EventDue(1, CODE, 2, COMMIT_US),
     EventDue(1, CODE, 3, COMMIT_US, recovered=True),
     EventsUnpublished(1, 7),
+    StateUnrecorded(1, 3),
+    StateRebuilt(1, 20, 20),
     OutboxDepth(1, 5, 2),
     answered(),
     answered("retry", reason=HOSTILE, attempt=3, ambiguous=True, recovered=True),

@@ -37,13 +37,14 @@ def test_a_line_for_what_changes(capsys: pytest.CaptureFixture[str]) -> None:
         ("info", "snapshot of a table read"),
         ("info", "streaming"),
         ("warning", "over source.wal_budget"),
+        ("info", "delivery state made anew"),
         ("warning", "a dossier is parked: EMC rejected its event"),
         ("warning", "connect to PostgreSQL"),
         ("info", "not streaming"),
     ]
     assert (found[1]["slot"], found[1]["resumed_at"]) == ("emc_cdc_mot_cua", "16/B374D848")
     assert found[2]["mend"] == "SELECT pg_terminate_backend(4711);"
-    assert found[4]["mend"] == "check host and port"
+    assert found[5]["mend"] == "check host and port"
 
 
 def test_no_dossier_number(capsys: pytest.CaptureFixture[str]) -> None:

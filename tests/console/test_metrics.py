@@ -53,6 +53,7 @@ def test_one_of_each() -> None:
         ("emc_cdc_events_due_total", (("status", "2"),)): 1,
         ("emc_cdc_events_recovered_total", ()): 1,
         ("emc_cdc_events_unpublished", (("partition", "1"),)): 7,
+        ("emc_cdc_state_unrecorded", (("partition", "1"),)): 3,
         ("emc_cdc_outbox_waiting", (("partition", "1"),)): 5,
         ("emc_cdc_outbox_parked_dossiers", (("partition", "1"),)): 2,
         ("emc_cdc_dossiers_parked_total", ()): 1,

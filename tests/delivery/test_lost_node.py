@@ -55,7 +55,7 @@ def committed(settings: Settings) -> list[int]:
 @contextmanager
 def rejected(simulator: RunningSimulator, client: httpx.Client, number: int) -> Iterator[None]:
     """EMC rejects one dossier's events while the block runs."""
-    simulator.set_faults(client, {"kind": "status", "status": 400, "dossiers": [code(number)]})
+    simulator.set_faults(client, {"kind": "status", "status": 400, "match": code(number)})
     yield
     simulator.set_faults(client)
 

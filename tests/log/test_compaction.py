@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 
 from connector.log.contract import Entry, Record
 from connector.log.embedded import EmbeddedReader, EmbeddedWriter
+from connector.log.embedded_deliveries import EmbeddedDeliveries, deliveries_file
+from connector.log.pair import Pair
 
 DAY = 86_400.0
 LAG = 14 * DAY
@@ -109,6 +111,31 @@ def test_nothing_young_goes(log: Compacted) -> None:
     put(log, "a=3")
     assert shown(log) == ["a=1", "a=2", "a=3"]
     assert log.complete_from() == {0: 0, 1: 0}
+
+
+def test_nothing_goes_that_deliver_has_not_folded(log: Compacted) -> None:
+    """However old it is; once it is folded, it goes. Of a record of deliveries that cannot be read nothing is known."""
+    put(log, "a=1", "b=1", "a=2", "c=1")
+    store = EmbeddedDeliveries(log.path, 0)
+    store.open()
+    store.append([Pair(b"head", b"1")], 2)
+    log.clock.now += LAG + 7300
+    put(log, "a=3")
+    assert shown(log) == ["a=1", "b=1", "a=2", "c=1", "a=3"]
+    store.append([Pair(b"head", b"2")], 4)
+    store.close()
+    damaged = deliveries_file(log.path)
+    kept = damaged.read_bytes()
+    for file in damaged.parent.glob(f"{damaged.name}-*"):
+        file.unlink()
+    damaged.write_bytes(b"no database" * 1000)
+    log.clock.now += 3700
+    put(log, "d=1")
+    assert shown(log) == ["a=1", "b=1", "a=2", "c=1", "a=3", "d=1"]
+    damaged.write_bytes(kept)
+    log.clock.now += 3700
+    put(log, "e=1")
+    assert shown(log) == ["b=1", "a=2", "c=1", "a=3", "d=1", "e=1"]
 
 
 def test_offsets_keep_their_numbers(log: Compacted) -> None:

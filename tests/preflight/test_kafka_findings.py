@@ -133,7 +133,7 @@ def test_the_rights_that_are_missing_are_named(secure_kafka: SecureKafka, name: 
     for topic in ("changes", "schemas"):
         secure_kafka.grant("User:capture", "topic", f"{name}.{topic}", "describe", "describe_configs", "read", "write")
     secure_kafka.grant("User:capture", "group", f"{name}.capture", "describe")
-    no_create, group, _ = of(check_kafka(name, 2, asked), "LOG-07")
+    no_create, group, *_ = of(check_kafka(name, 2, asked), "LOG-07")
     assert (no_create.severity, group.severity) == (Severity.ERROR, Severity.ERROR)
     assert "--operation Create" in no_create.mend[0]
     for topic in ("changes", "schemas"):
@@ -144,6 +144,17 @@ def test_the_rights_that_are_missing_are_named(secure_kafka: SecureKafka, name: 
         ("LOG-06", Severity.UNKNOWN),  # who may not see the brokers' settings is told what to look for
         ("LOG-07", Severity.NOTE),  # deliver may be another user
         ("LOG-07", Severity.UNKNOWN),
+        ("LOG-07", Severity.UNKNOWN),
+    ]
+    beside = of(found, "LOG-07")[-1]
+    assert beside.subject == f"{name}.deliveries, {name}.emc-events"
+    assert [line.split(" ")[-2:] for line in beside.mend] == [
+        ["--topic", f"{name}.deliveries"],
+        ["--topic", f"{name}.emc-events"],
+        ["--topic", f"{name}.schemas"],
+        ["--resource-pattern-type", "prefixed"],
+        ["--resource-pattern-type", "prefixed"],
+        ["--group", f"{name}.deliver"],
     ]
     (limits,) = of(found, "LOG-06")
     assert "transaction.max.timeout.ms at least 60000" in limits.what
