@@ -35,6 +35,7 @@ from connector.emc.judgement import judge, quiet
 from connector.errors import DeliveryError
 from connector.mapping.kinds import canonical
 from connector.mapping.plan import Plan
+from connector.mapping.view import SEPARATOR
 from connector.settings import EmcSettings
 
 _MOST_UNSAVED = 10_000
@@ -73,8 +74,8 @@ class View:
             return ()
         return list(rows.values()) if len(rows) == 1 else [rows[key] for key in sorted(rows, key=key_order)]
 
-    def reference(self, table: str, column: str, value: Value) -> Row | None:
-        return self._rows.reference(table, column, canonical(value))
+    def reference(self, table: str, lookup: str, value: Value) -> Row | None:
+        return self._rows.reference(table, lookup, canonical(value))
 
 
 class Fold:
@@ -87,9 +88,9 @@ class Fold:
         self._owe = owe
         self._tables = {table.full_name: table for table in plan.selection.tables}
         self._dossier_table = plan.selection.dossier.full_name
-        self._lookups: dict[str, list[str]] = {}
-        for table, column in plan.lookups:
-            self._lookups.setdefault(table, []).append(column)
+        self._lookups: dict[str, list[tuple[str, list[str]]]] = {}
+        for table, lookup in plan.lookups:
+            self._lookups.setdefault(table, []).append((lookup, lookup.split(SEPARATOR)))
         meta = state.meta
         self.offset = int(meta.get("offset", "0"))
         self.position = Position(*json.loads(meta["position"])) if "position" in meta else _NOWHERE
@@ -286,8 +287,11 @@ class Fold:
         return change.after | {column: before.get(column) for column in change.unchanged}
 
     def _pairs(self, table: str, row: Row) -> Pairs:
-        columns = self._lookups.get(table, ())
-        return tuple((column, canonical(value)) for column in columns if (value := row.get(column)) is not None)
+        return tuple(
+            (lookup, SEPARATOR.join(canonical(row[column]) for column in columns))
+            for lookup, columns in self._lookups.get(table, ())
+            if all(row.get(column) is not None for column in columns)
+        )
 
     # -- judgement ---------------------------------------------------------------------------------------------------
 

@@ -21,12 +21,12 @@ from connector.mapping.conditions import Condition, compile_condition, never
 from connector.mapping.declarations import Declarations
 from connector.mapping.document import MapNode, Node, meaning, read, shape
 from connector.mapping.facts import Facts, Milestone, UserFacts
-from connector.mapping.kinds import Kind, blank
+from connector.mapping.kinds import Kind, blank, canonical
 from connector.mapping.marks import Problems
 from connector.mapping.names import ChildTable, Names, Reference, Scope, entries
 from connector.mapping.plan import Child, Plan, TableUse
 from connector.mapping.values import Getter, Values, nothing
-from connector.mapping.view import DossierView
+from connector.mapping.view import SEPARATOR, DossierView
 
 DECLARATIONS = ("dossier", "children", "references", "milestones")
 PARAMETERS: Mapping[str, Kind] = MappingProxyType(
@@ -135,7 +135,7 @@ def _plan(
     return Plan(
         selection=Selection(tuple(_selected(table, *told) for table, told in selected.items())),
         version=hashlib.sha256(json.dumps(meaning(node), sort_keys=True).encode()).hexdigest()[:12],
-        lookups=tuple(dict.fromkeys((r.table.text, r.column.text) for r in references)),
+        lookups=tuple(dict.fromkeys((r.table.text, _lookup(r)) for r in references)),
         children=tuple(Child(child.table.text, child.link.text, child.order_by.text) for child in children),
         tables=tuple(
             TableUse(table.text, table.mark)
@@ -144,6 +144,10 @@ def _plan(
         columns=tuple(dict.fromkeys(use for use in names.uses if use.table in selected)),
         judge=_judge(names, references, children, milestones, getters),
     )
+
+
+def _lookup(reference: Reference) -> str:
+    return SEPARATOR.join(column.text for column, _ in reference.pairs)
 
 
 def _selected(table: str, role: Role, link: str | None, columns: Mapping[str, None]) -> TableSelection:
@@ -161,10 +165,9 @@ def _judge(
     width = 1 + len(names.references) + len(names.children)
     steps = []
     for reference in references:
-        place = names.resolve(reference.source)
-        assert place is not None
+        first, *more = (place for _, source in reference.pairs if (place := names.resolve(source)) is not None)
         absent = f"{reference.name}: no row in {reference.table.text}"
-        steps.append((reference.slot, *place, reference.table.text, reference.column.text, absent))
+        steps.append((reference.slot, *first, tuple(more), reference.table.text, _lookup(reference), absent))
     rows_of = tuple((child.slot, child.table.text, child.order_by.text) for child in children)
     sets = tuple(
         frozenset(m for bit, m in enumerate(Milestone) if mask >> bit & 1) for mask in range(2 ** len(Milestone))
@@ -182,11 +185,16 @@ def _judge(
         scope: Scope = [_NO_ROW] * width
         scope[0] = view.dossier
         missing: tuple[str, ...] = ()
-        for slot, from_slot, from_column, table, column, absent in steps:
+        for slot, from_slot, from_column, more, table, lookup, absent in steps:
             key = scope[from_slot].get(from_column)
             if blank(key):
                 continue
-            row = view.reference(table, column, key)
+            if more:
+                others = [scope[other].get(column) for other, column in more]
+                if any(map(blank, others)):
+                    continue
+                key = SEPARATOR.join(map(canonical, (key, *others)))
+            row = view.reference(table, lookup, key)
             if row is None:
                 missing = (*missing, absent)
             else:

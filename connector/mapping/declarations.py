@@ -6,11 +6,15 @@ references and an unknown name are problems even where nothing uses the referenc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
+from typing import Final
 
 from connector.mapping.document import MapNode, Node, ScalarNode
 from connector.mapping.marks import Problems
 from connector.mapping.names import ChildTable, Names, Reference, entries, named, scalar
+
+_MATCH: Final = "write match: {id: thu_tuc_id}, or several columns: {ma: ma_don_vi, cap: cap_don_vi}"
 
 
 class Declarations:
@@ -54,24 +58,30 @@ class Declarations:
             if found is None or len(found) < 2:
                 continue
             table = self._table(found["table"][1])
-            match = found["match"][1]
-            if not isinstance(match, MapNode) or len(match.entries) != 1:
-                told = f"'match' of reference '{key.text}' takes one `its column: our column`"
-                self.problems.add(match.mark, told, "write match: {id: thu_tuc_id}")
-                continue
-            (column, source_node) = match.entries[0]
-            source = scalar(source_node, self.problems, "the column to match")
-            if not isinstance(column.value, str):
-                self.problems.add(column.mark, f"'{column.text}' is not a column", "write match: {id: thu_tuc_id}")
-                continue
-            if table is None or source is None:
+            pairs = self._pairs(key, found["match"][1])
+            if table is None or pairs is None:
                 continue
             if roles.setdefault(table.text, "a reference table") != "a reference table":
                 self._taken(table, roles)
                 continue
             self.names.unreadable.discard(key.text)
             slot = 1 + len(self.names.references)
-            self.names.references[key.text] = Reference(key.text, table, column, source, slot)
+            self.names.references[key.text] = Reference(key.text, table, pairs, slot)
+
+    def _pairs(self, name: ScalarNode, match: Node) -> tuple[tuple[ScalarNode, ScalarNode], ...] | None:
+        """What `match` says: each column of the reference with what it equals."""
+        if not isinstance(match, MapNode) or not match.entries:
+            told = f"'match' of reference '{name.text}' takes `its column: our column`"
+            self.problems.add(match.mark, told, _MATCH)
+            return None
+        pairs = []
+        for column, node in match.entries:
+            source = scalar(node, self.problems, "the column to match")
+            if not isinstance(column.value, str):
+                self.problems.add(column.mark, f"'{column.text}' is not a column", _MATCH)
+            elif source is not None:
+                pairs.append((column, source))
+        return tuple(pairs) if len(pairs) == len(match.entries) else None
 
     def _children(self, node: Node, roles: dict[str, str]) -> None:
         keys = ("table", "belongs_to", "order_by")
@@ -103,29 +113,37 @@ class Declarations:
 
     def _order(self) -> None:
         """Sort references by dependence; name cycles and unknown names, also of references that nothing uses."""
-        done: set[str] = set()
-        for reference in self.names.references.values():
-            chain: list[Reference] = []
-            current: Reference | None = reference
-            while current is not None and current.name not in done:
-                if current in chain:
-                    circle = " → ".join(r.name for r in [*chain[chain.index(current) :], current])
-                    told = f"references go in a circle: {circle}"
-                    self.problems.add(current.source.mark, told, "match one of them by a column of the dossier")
-                    done.update(r.name for r in chain)
-                    chain = []
-                    break
-                chain.append(current)
-                current = self._depends(current)
-            for member in reversed(chain):
-                done.add(member.name)
-                self.order.append(member)
+        references = self.names.references
+        depends = {name: list(self._depends(reference)) for name, reference in references.items()}
+        while circle := _circle(depends):
+            told = f"references go in a circle: {' → '.join(circle)}"
+            source = next(each for _, each in references[circle[0]].pairs if each.text.startswith(f"{circle[1]}."))
+            self.problems.add(source.mark, told, "match one of them by a column of the dossier")
+            # Without them, so that the next circle is told, too.
+            depends = {name: [] if name in circle else on for name, on in depends.items()}
+        sorter = TopologicalSorter(depends)
+        sorter.prepare()
+        while sorter.is_active():
+            ready = sorter.get_ready()
+            self.order += (reference for name, reference in references.items() if name in ready)
+            sorter.done(*ready)
 
-    def _depends(self, reference: Reference) -> Reference | None:
-        owner, dot, _ = reference.source.text.partition(".")
-        if not dot:
-            return None
-        if owner not in self.names.references:
-            self.names.resolve(reference.source)
-            return None
-        return self.names.references[owner]
+    def _depends(self, reference: Reference) -> Iterator[str]:
+        for _, source in reference.pairs:
+            owner, dot, _ = source.text.partition(".")
+            if dot and owner in self.names.references:
+                yield owner
+            elif dot:
+                self.names.resolve(source)
+
+
+def _circle(depends: Mapping[str, list[str]]) -> list[str]:
+    """References of which each hangs on the next; the first, which is declared first, is the last, too."""
+    try:
+        TopologicalSorter(depends).prepare()
+    except CycleError as error:
+        circle: list[str] = error.args[1][:0:-1]  # it names each after the one that hangs on it
+        first = min(map(list(depends).index, circle))
+        start = circle.index(list(depends)[first])
+        return [*circle[start:], *circle[: start + 1]]
+    return []

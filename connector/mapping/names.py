@@ -40,12 +40,11 @@ class Paths(Protocol):
 
 @dataclass(slots=True)
 class Reference:
-    """One declared reference: the row of `table` whose `column` equals the value at `source`."""
+    """One declared reference: the row of `table` of which each column of `pairs` equals the value at its source."""
 
     name: str
     table: ScalarNode
-    column: ScalarNode
-    source: ScalarNode
+    pairs: tuple[tuple[ScalarNode, ScalarNode], ...]
     slot: int
     used: bool = False
 
@@ -124,8 +123,9 @@ class Names:
         """Mark a reference, and those it hangs on, as used. Cycles are a problem found elsewhere."""
         if not reference.used:
             reference.used = True
-            self._note(reference.table, reference.column.text, reference.column.mark)
-            self.resolve(reference.source)
+            for column, source in reference.pairs:
+                self._note(reference.table, column.text, column.mark)
+                self.resolve(source)
 
     def _note(
         self,

@@ -57,7 +57,7 @@ class Plan:
 
     selection: the tables and columns that are captured; references and children that no value uses are left out.
     version: 12 hex digits that change when the meaning of the mapping's text changes (not its comments or order).
-    lookups: (`schema.table`, column) pairs by which reference rows are looked up.
+    lookups: (`schema.table`, lookup) pairs by which reference rows are looked up (`DossierView.reference`).
     children: the child tables in use.
     tables, columns: where the YAML names them, for `against_catalog`.
     """

@@ -63,7 +63,6 @@ def mapping_schema() -> tuple[Schema, Schema]:
                     "match": {
                         "type": "object",
                         "minProperties": 1,
-                        "maxProperties": 1,
                         "additionalProperties": _PATH,
                     },
                 },

@@ -6,9 +6,12 @@ The delivery state implements it; the mapping asks for nothing that `Plan.childr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from connector.change.record import Row, Value
+
+SEPARATOR: Final = "\0"
+"""Between columns, and between their values: neither PostgreSQL's names nor its texts can hold it."""
 
 
 class DossierView(Protocol):
@@ -21,9 +24,10 @@ class DossierView(Protocol):
     def children(self, table: str) -> Sequence[Row]:
         """All rows of this dossier in a child table (`schema.table`), in order of their primary key."""
 
-    def reference(self, table: str, column: str, value: Value) -> Row | None:
-        """The row of a reference table whose `column` equals `value`, which is not NULL; None when there is none.
+    def reference(self, table: str, lookup: str, value: Value) -> Row | None:
+        """The row of a reference table whose `lookup` equals `value`, which is not NULL; None when there is none.
 
+        lookup: a column, or several with SEPARATOR between them; then value has their canonical texts in that way.
         Equal by `kinds.canonical`, so that a number in a text column, or a padded text, finds its row. When
         several rows are equal, the one with the smallest primary key, so that the answer never wavers.
         """

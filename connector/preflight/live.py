@@ -15,6 +15,7 @@ from connector.change.columntype import DEFAULTS, TypeOptions
 from connector.change.record import Row, Value
 from connector.change.selection import Selection
 from connector.mapping.kinds import canonical
+from connector.mapping.view import SEPARATOR
 from connector.source.catalog import CatalogTable, read_catalog
 from connector.source.connection import command_error
 from connector.source.copytext import copy_row
@@ -31,8 +32,8 @@ class LiveDossier:
     def children(self, table: str) -> Sequence[Row]:
         return self._reader.children(table, self._key)
 
-    def reference(self, table: str, column: str, value: Value) -> Row | None:
-        return self._reader.reference(table, column, canonical(value))
+    def reference(self, table: str, lookup: str, value: Value) -> Row | None:
+        return self._reader.reference(table, lookup, canonical(value))
 
 
 class LiveReader:
@@ -68,15 +69,17 @@ class LiveReader:
         )
         return [row for row, _ in self._rows(table, tail)]
 
-    def reference(self, name: str, column: str, value: str) -> Row | None:
-        """The reference row whose column has this canonical text; of several, the one with the smallest key."""
-        asked = (name, column, value)
+    def reference(self, name: str, lookup: str, value: str) -> Row | None:
+        """The reference row whose lookup has this canonical text; of several, the one with the smallest key."""
+        asked = (name, lookup, value)
         if asked not in self._references:
             table = self._tables[name]
             keys = sql.SQL(", ").join(sql.Identifier(key.name) for key in table.shape.key)
-            tail = sql.SQL("WHERE btrim({}::text) = {} ORDER BY {} LIMIT 1").format(
-                sql.Identifier(column), sql.Literal(value), keys
+            equal = sql.SQL(" AND ").join(
+                sql.SQL("btrim({}::text) = {}").format(sql.Identifier(column), sql.Literal(part))
+                for column, part in zip(lookup.split(SEPARATOR), value.split(SEPARATOR), strict=True)
             )
+            tail = sql.SQL("WHERE {} ORDER BY {} LIMIT 1").format(equal, keys)
             self._references[asked] = next((row for row, _ in self._rows(table, tail)), None)
         return self._references[asked]
 

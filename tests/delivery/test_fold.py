@@ -474,6 +474,21 @@ def test_a_reference_row_is_found_by_what_it_says_now(tmp_path: Path, story: Sto
     run.close()
 
 
+def test_a_reference_row_is_found_by_several_columns(tmp_path: Path, story: Story) -> None:
+    """All of them must be equal, before and after a restart; a dossier that leaves one of them empty names nothing."""
+    run = FoldRun(tmp_path, mapping=plan(MAPPING.replace("match: {id: thu_tuc_id}", "match: {id: thu_tuc_id, ma: ma}")))
+    run.poll(story.transaction(create(SERVICE, service(1) | {"ma": f" {code(1)} "}), create(SERVICE, service(2))))
+    run.poll(story.transaction(create(DOSSIER, dossier(1)), create(DOSSIER, dossier(2) | {"thu_tuc_id": 2})))
+    run.poll(story.transaction(create(DOSSIER, dossier(3) | {"thu_tuc_id": None})))
+    assert run.statuses == {code(1): [1]}
+    held = run.table("SELECT code, reason FROM held ORDER BY code")
+    assert [(number, "no row" in reason) for number, reason in held] == [(code(2), True), (code(3), False)]
+    run.restart()
+    run.poll(story.transaction(update(SERVICE, service(2) | {"ma": code(2)})))
+    assert run.statuses == {code(1): [1], code(2): [1]}
+    run.close()
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [

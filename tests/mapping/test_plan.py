@@ -65,7 +65,7 @@ def test_the_selection_names_what_is_used_and_nothing_else(mapping: str) -> None
 def test_lookups_and_children(mapping: str) -> None:
     """The delivery state learns by which columns it will be asked."""
     plan = compile_text(mapping)
-    assert plan.lookups == (("motcua.thu_tuc", "id"), ("motcua.don_vi", "id"), ("motcua.tai_khoan", "id"))
+    assert plan.lookups == (("motcua.thu_tuc", "id"), ("motcua.tai_khoan", "id"), ("motcua.don_vi", "id"))
     assert plan.children == (Child("motcua.thanh_toan", "ho_so_id", "id"),)
 
 
@@ -204,8 +204,9 @@ BROKEN = [
     ("{table: motcua.ho_so}", "motcua.ho_so", "m.yml:2:12", "dossier must be a mapping, not a value", "{table: …}"),
     ("{table: motcua.ho_so}", "{tabel: motcua.ho_so}", "m.yml:2:13", "no 'tabel'", "did you mean 'table'?"),
     (", order_by: id", "", "m.yml:4:15", "child 'payments' lacks 'order_by'", "add `order_by: …`"),
-    ("{id: thu_tuc_id}", "thu_tuc_id", "m.yml:6:45", "takes one `its column: our column`", "match: {id:"),
-    ("{id: thu_tuc_id}", "{a: b, c: d}", "m.yml:6:45", "takes one `its column: our column`", "match: {id:"),
+    ("{id: thu_tuc_id}", "thu_tuc_id", "m.yml:6:45", "takes `its column: our column`", "match: {id:"),
+    ("{id: thu_tuc_id}", "{}", "m.yml:6:45", "takes `its column: our column`", "match: {id:"),
+    ("{id: thu_tuc_id}", "{id: thu_tuc_id, 2: b}", "m.yml:6:62", "'2' is not a column", "match: {id:"),
     ("{id: thu_tuc_id}", "{id: [a]}", "m.yml:6:50", "must be a name, not a list", "one word"),
     ("{id: thu_tuc_id}", "{1: a}", "m.yml:6:46", "'1' is not a column", "match: {id:"),
     ("{id: thu_tuc_id}", "{id: servce.id}", "m.yml:6:50", "no reference is named 'servce'", "'service'"),
