@@ -3,7 +3,8 @@
 Contract: `feed` takes the bytes of one XLogData message (padded with `decode.transcoder.PADDING`); entries gather until
 `take` hands them over. Within a partition, entries stand in commit order; each carries `(epoch, commit_lsn, ordinal,
 sub)`; the last of a transaction in each partition is marked. What a partition already has (position at or below its
-tail) is not made again. Pure but for what it is given: the keyed index, `register`, `ancestors`, the time.
+tail) is not made again. A transaction that the index is past (`indexed_below`) is passed over whole, for the index has
+no longer what it was made with. Pure but for what it is given: the keyed index, `register`, `ancestors`, the time.
 
 This is the hot path: one row is one pass of generated code and one join, without objects. The readable equal is
 `decode.messages.parse` with `change.encoding.Encoder`; test_transcoder.py (rows) and test_changes.py hold them to it.
@@ -183,8 +184,9 @@ class Assembler:
         self._logged = False
         """The transaction is one that the whole of the log has: it may be looked at again, but adds nothing."""
         self.indexed_below = 0
-        """LSN below which the index is past every logged transaction: it no more says of rows what it said then."""
+        """LSN below which every commit that comes is wholly in log and index, if the server's WAL is the log's."""
         self._passed = False
+        """The transaction is one of those: it is not looked at again, for the index says of rows what they became."""
         self.proof: Proof | None = None
         """What the server still has to send again to show that its WAL is the one of the log."""
         self._opened = False
@@ -199,7 +201,7 @@ class Assembler:
     # -- the stream --------------------------------------------------------------------------------------------------
 
     def feed(self, data: bytes) -> int:
-        """One padded XLogData message. Returns the end LSN when it was a commit, else 0."""
+        """One padded XLogData message. Returns the end LSN when it was the commit of what was not known, else 0."""
         if len(data) <= _EMPTY:
             raise violation(f"an XLogData message of {len(data) - len(PADDING)} bytes")
         kind = data[PAYLOAD]
@@ -279,7 +281,7 @@ class Assembler:
             entries, self.size, self._changes = self._begun
             del self._entries[entries:]
             self._last.clear()
-            self.in_transaction = False
+            self._passed = self.in_transaction = False
 
     def _begin(self, data: bytes) -> None:
         if len(data) != PAYLOAD + 1 + _BEGIN.size + len(PADDING):
@@ -299,9 +301,8 @@ class Assembler:
         self._replaying = (self.epoch, commit_lsn) <= self._highest[:2]
         # An append begins when the one before it is durable, and is there as a whole or not at all: so what was
         # committed before the last logged transaction is in the log, in every partition that it belongs to.
-        indexed = self._replaying and commit_lsn < self.indexed_below
-        self._logged = indexed or (self.epoch, commit_lsn) < self._highest[:2]
-        self._passed = indexed and self.meanwhile is None
+        self._logged = (self.epoch, commit_lsn) < self._highest[:2]
+        self._passed = commit_lsn < self.indexed_below
         if self.meanwhile is not None:
             self._touched = self.meanwhile.begin(xid)
         if self.proof is not None:
@@ -313,6 +314,10 @@ class Assembler:
         _, commit_lsn, end_lsn = _COMMIT.unpack_from(data, PAYLOAD + 1)[:3]
         if not self.in_transaction or commit_lsn != self.commit_lsn:
             raise violation("a commit does not belong to the transaction that is open")
+        if self._passed:
+            # Not told as an end: the index is past it, and what it remembers of that must not fall.
+            self._passed = self.in_transaction = False
+            return 0
         entries = self._entries
         unmarked, last = self.form.unmarked, self.form.last
         for at in self._last.values():
@@ -448,8 +453,8 @@ class Assembler:
         """The partitions of a record: its dossier's, or every one when it belongs to no known dossier."""
         if link is not None:
             return (self._partition_of(link),)
-        if table.is_dossier:  # a key of several columns, which no child can name
-            return (self._partition_of(record_key),)
+        if table.is_dossier:  # a key of several columns: `envelope.dossier_key`
+            return (self._partition_of(b"[" + record_key.removeprefix(table.key_prefix)),)
         return self.everywhere
 
     def _emit(

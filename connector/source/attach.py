@@ -18,6 +18,7 @@ import psycopg
 
 from connector.catalog.survey import Survey
 from connector.change.position import lsn_text
+from connector.change.shape import Shape
 from connector.errors import LogUnavailable, SourceError, SourceHeld, SourceWaits
 from connector.observe import SourceConnected
 from connector.source import catalog as catalogs
@@ -78,7 +79,8 @@ def attach(session: Session, connection: psycopg.Connection, slot_timeout: float
         session.index.clear()
         meta = {}
     if not meta:
-        meta = _rebuild(session, state.confirmed if state else 0, asked)
+        shapes = {name: table.shape for name, table in tables.items()}
+        meta = _rebuild(session, shapes, state.confirmed if state else 0, asked)
     _require_same_cluster(session, identity.system_id, meta)
     if state is not None:
         slots.require_own(state, session.slot, server.database)
@@ -190,13 +192,13 @@ def _unknown_slot(slot: str) -> SourceError:
     )
 
 
-def _rebuild(session: Session, confirmed: int, asked: Mapping[str, str]) -> dict[str, str]:
+def _rebuild(session: Session, shapes: Mapping[str, Shape], confirmed: int, asked: Mapping[str, str]) -> dict[str, str]:
     try:
         reader = session.open_reader()
     except LogUnavailable:
         return {}  # there is no log yet
     try:
-        meta = rebuild_index(session.index, reader, session.selection, confirmed)
+        meta = rebuild_index(session.index, reader, session.selection, shapes, confirmed)
     finally:
         reader.close()
     if meta:

@@ -59,6 +59,8 @@ class Feeder:
         self.durable_lsn = 0
         self.saved_lsn = 0
         self.saved_batches = 0
+        self.index_from = 0
+        """What the index was past when the session began: what it remembers of that never falls below."""
         self.failure: ConnectorError | None = None
         self._writer: LogWriter | None = None
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
@@ -104,7 +106,7 @@ class Feeder:
         """Remember an LSN that was adopted from the server, before it is told."""
 
         def save() -> None:
-            self._index.save([], {"confirmed": str(lsn)})
+            self._index.save([], self._confirmed(lsn))
             self.saved_lsn = lsn
 
         return self.submit(save)
@@ -181,7 +183,7 @@ class Feeder:
         if entries:
             self._opened().append(entries)
         ended = [batch for batch in batches if batch.end_lsn]
-        meta = {"confirmed": str(ended[-1].end_lsn)} if ended else {}
+        meta = self._confirmed(ended[-1].end_lsn) if ended else {}
         for batch in batches:
             meta |= batch.note
         self._index.save([batch.index for batch in batches], meta, self._goes_on)
@@ -197,6 +199,9 @@ class Feeder:
             commit_lsn = ended[-1].commit_lsn if ended else 0
             time_us = ended[-1].commit_time_us if ended else 0
             self._hub.emit(TransactionsLogged(transactions, changes, len(entries), size, commit_lsn, time_us, cut))
+
+    def _confirmed(self, lsn: int) -> dict[str, str]:
+        return {"confirmed": str(max(lsn, self.index_from))}
 
     def _goes_on(self) -> None:
         """What is being done is much, and is no standstill."""

@@ -5,8 +5,10 @@ they need, so nobody has to set REPLICA IDENTITY FULL and no logged record has a
 
 Invariants:
 - What is committed to the file belongs to changes that are durable in the log (`save` is called after the append), and
-  nothing is confirmed to PostgreSQL before it is committed here. So a replay finds the index as it was, or with changes
-  of its own that a replay makes again in the same order.
+  nothing is confirmed to PostgreSQL before it is committed here.
+- Its `confirmed` says how far it is: it has every commit of the log below, and of a later one at most what the next
+  invariant lets it have. So what is sent again from there on finds the index as it was; what is sent again of before is
+  passed over (`takeover`, `Assembler.indexed_below`), for it would find rows as they became.
 - Within an unfinished transaction only values of newly inserted keys may be saved: a replay makes them again before it
   looks them up. Everything else waits for the commit, past `OPEN_BYTES` on disk (`overflow`).
 Lookups and changes belong to the capture thread; `save` belongs to the log thread; both have their own connection.

@@ -77,6 +77,7 @@ def _begin(ground: Attachment, last_epoch: int, created: slots.CreatedSlot, gap:
     session = ground.session
     session.progress = Progress(created.consistent_point)
     tails = session.open_log()
+    session.feeder.index_from = created.consistent_point
     epoch = max([last_epoch, *(tail.epoch for tail in tails.values())]) + 1
     point = str(created.consistent_point)
     session.index.save([], {"epoch": str(epoch), "confirmed": point, "created": point})

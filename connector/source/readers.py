@@ -110,6 +110,7 @@ class Readers:
         self._reading: dict[int, Visible | None] = {}
         self._began: dict[int, float] = {}
         self._connections: dict[int, psycopg.Connection] = {}
+        self._seen: tuple[Visible, int] | None = None
         self.ready: deque[Chunk] = deque()
         """Chunks that wait to be told, in the order in which they were read."""
         self.held_up: list[int] = []
@@ -271,6 +272,9 @@ class Readers:
             self._later = time.monotonic() + _LOCKED
             self._shrink(plan, error)
         else:
+            if not exported:
+                # So that WAL of hint bits is flushed soon, for the stream must come past it: a rollback has none flushed.
+                connection.commit()
             with self._condition:
                 if self._stopping:
                     plan.put_back(chunk.span)  # nobody tells it any more
@@ -348,7 +352,18 @@ class Readers:
         row = connection.execute(query.encode(), {"oid": table.oid}).fetchone()
         assert row is not None
         text, lsn, time_us, rewritten = row
-        return Visible.parse(text), _reached_by_a_keepalive(int(lsn)), int(time_us), rewritten
+        return *self._since(Visible.parse(text), _reached_by_a_keepalive(int(lsn))), int(time_us), rewritten
+
+    def _since(self, visible: Visible, lsn: int) -> tuple[Visible, int]:
+        """The earliest end of WAL at which just this was visible.
+
+        Reading writes WAL, too (hint bits), which an idle server flushes every 15 seconds only. As long as nobody
+        commits, nothing of it has to be waited for.
+        """
+        with self._condition:
+            if self._seen is None or self._seen[0] != visible:
+                self._seen = visible, lsn
+            return self._seen
 
 
 def _current_snapshot(connection: psycopg.Connection) -> str:

@@ -179,6 +179,7 @@ class Session:
         feeder = self._feeder
         if feeder is None:
             feeder = Feeder(self._open_writer, self.index, self.hub, self.settings.log.memory, self.wake)
+            feeder.index_from = int(self.index.meta().get("confirmed", 0))
             self._feeder = feeder
         self.wait_for(lambda: feeder.tails is not None, "open the change log", patience=60.0)
         begun_with(feeder.partitions, feeder.tails or {})

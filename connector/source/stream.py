@@ -73,7 +73,12 @@ class _Reading:
         self._look_at = 0.0
 
     def step(self) -> None:
-        """Tell what can be told; between two transactions."""
+        """Tell what can be told; between two transactions, and not before the stream is where the log ends.
+
+        What stands there may be a part of a transaction, of which some partitions have yet to get theirs.
+        """
+        if self._assembler.proof is not None:
+            return
         session = self._session
         snapshot = session.snapshot
         if snapshot is not None:

@@ -79,13 +79,19 @@ def resume(ground: Attachment, state: slots.SlotState, meta: Mapping[str, str]) 
     reached = 0 if last is None else last.commit_lsn + (last.ordinal > 0)
     if gap := branch_gap(ground, meta, reached):
         raise SourceGap("resume from the replication slot", session.slot, gap, "the next start says how to go on")
+    # The index has every commit of the log below this, and none from there on. Past the log's last commit nothing is
+    # taken for known, whatever was confirmed while the tables were idle: a server that was restored to a moment in
+    # between has other transactions there. Of those before it the proof is still to come.
+    session.feeder.index_from = past = min(int(meta["confirmed"]), max(state.confirmed, reached))
     if meta.get(REBUILT) or int(meta["timeline"]) != ground.identity.timeline:
         assembler = _next_epoch(ground, max([epoch, *(tail.epoch for tail in tails.values())]) + 1, session.tails)
     else:
         assembler = ground.assembler(epoch, tails)
-        assembler.indexed_below = int(meta["confirmed"])
     assembler.proof = proof_of(session.tails, state.confirmed)
-    session.remember({"restart": str(state.restart), RUN: ground.run, PUBLICATION: ground.publication})
+    assembler.indexed_below = past
+    session.remember(
+        {"confirmed": str(past), "restart": str(state.restart), RUN: ground.run, PUBLICATION: ground.publication}
+    )
     return assembler
 
 

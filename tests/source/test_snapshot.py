@@ -135,6 +135,35 @@ def in_order(attached: Attached) -> None:
             told[change.key] = change
 
 
+def test_reading_waits_for_no_wal_of_its_own(attached: Attached, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An idle server flushes what reading writes only now and then: dozens of chunks do not wait for it each."""
+    attached.owner.execute(MANY)
+    look, lock = readers.Readers._look, threading.Lock()
+
+    def after_some_wal(*arguments: Any) -> Any:
+        with lock:  # as hint bits and pruning do: no transaction, and nobody flushes it
+            attached.owner.execute("BEGIN; SELECT pg_logical_emit_message(false, 'somebody', 'else'); ROLLBACK")
+        return look(*arguments)
+
+    done = threading.Event()
+
+    def flushed_now_and_then() -> None:
+        with attached.connect() as connection:
+            while not done.wait(5):
+                connection.execute("SELECT pg_logical_emit_message(false, 'somebody', 'else')")
+
+    flushing = threading.Thread(target=flushed_now_and_then)
+    flushing.start()
+    try:
+        with attached.capturing() as running:
+            monkeypatch.setattr(readers.Readers, "_look", after_some_wal)
+            ask_for(attached, running)
+    finally:
+        done.set()
+        flushing.join()
+    attached.assert_exact()
+
+
 def test_all_tables_are_read_again_while_streaming(attached: Attached) -> None:
     """`snapshot --all` of a whole stream needs no new slot and no new epoch; what went missing in the log is back."""
     with attached.capturing() as running:
