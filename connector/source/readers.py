@@ -273,7 +273,7 @@ class Readers:
             self._shrink(plan, error)
         else:
             if not exported:
-                # So that WAL of hint bits is flushed soon: the stream must come past it, and a rollback has none flushed.
+                # WAL of hint bits is flushed soon then: the stream must come past it, and a rollback has none flushed.
                 connection.commit()
             with self._condition:
                 if self._stopping:
