@@ -171,6 +171,13 @@ class StateRebuilt(Observation):
 
 
 @dataclass(frozen=True, slots=True)
+class PartitionReleased(Observation):
+    """Deliver has let go of `partition`: another process has it, or will have."""
+
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
 class StateUnrecorded(Observation):
     """How many changes of the state of `partition` are in its file, but not recorded elsewhere yet."""
 

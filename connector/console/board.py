@@ -22,6 +22,7 @@ from connector.observe import (
     Fault,
     Observation,
     OutboxDepth,
+    PartitionReleased,
     PushAnswered,
     SlotProgress,
     SlotRetained,
@@ -104,6 +105,8 @@ class Board:
                 found |= {"offset": offset, "log_end": log_end, "commit_time_us": commit_us}
             case OutboxDepth(partition, waiting, parked):
                 self._partition(partition).update(waiting=waiting, parked=parked)
+            case PartitionReleased(partition):
+                self._partitions.pop(partition, None)
             case EventDue():
                 self._due += 1
                 self._recovered += observation.recovered

@@ -7,6 +7,7 @@ Metrics of a part that does not run in this process stay at 0 or are absent.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +21,7 @@ from connector.observe import (
     Fault,
     Observation,
     OutboxDepth,
+    PartitionReleased,
     PushAnswered,
     SlotProgress,
     SlotRetained,
@@ -158,6 +160,11 @@ class Metrics:
                 gauges["outbox_parked_dossiers"].labels(partition).set(parked)
             case EventsUnpublished(partition, waiting):
                 gauges["events_unpublished"].labels(partition).set(waiting)
+            case PartitionReleased(partition):
+                for one in DECLARED:
+                    if one.kind == "gauge" and one.labels == ("partition",):
+                        with suppress(KeyError):
+                            gauges[one.name].remove(partition)
             case StateUnrecorded(partition, unrecorded):
                 gauges["state_unrecorded"].labels(partition).set(unrecorded)
             case PushAnswered():

@@ -17,6 +17,8 @@ A file that is put aside keeps all that it held, as `<file>.aside-<time>`.
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,9 +27,10 @@ from datetime import datetime
 from pathlib import Path
 
 from connector.delivery import journal
+from connector.delivery.intake import Failed, defect
 from connector.delivery.rebuild import bring_up
 from connector.delivery.state import PartitionState, StateDamaged, damage_mark
-from connector.errors import DeliveryError
+from connector.errors import ConnectorError, DeliveryError, retryable
 from connector.log.contract import LogReader
 from connector.log.deliveries import Deliveries, deliveries_of
 from connector.mapping.plan import Plan
@@ -35,6 +38,8 @@ from connector.observe import Fault, Hub, StateRebuilt
 from connector.settings import Settings
 
 _TOLD_EVERY = 1.0
+_PAUSE = 1.0
+"""Seconds after which a claim that could not be made is tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,12 @@ class Claimed:
 
     state: PartitionState
     store: Deliveries | None
+
+    def let_go(self) -> None:
+        """Close both. Never raises."""
+        self.state.close()
+        if self.store is not None:
+            self.store.close()
 
 
 class Claims:
@@ -87,6 +98,8 @@ class Claims:
                     state = self._anew(partition, path, "another machine has gone on from less than it holds")
                 self._bring_up(state, store, head)
             state.record(on=True)
+            state.save_meta({journal.RELEASED: ""})
+            state.commit()
         except BaseException:
             state.close()
             raise
@@ -129,6 +142,81 @@ class Claims:
             bring_up(state, self._plan, self._settings.emc, reader, store, head, tell)
         finally:
             reader.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A claim has ended: with the partition, or with `error`, or with neither when it was withdrawn."""
+
+    partition: int
+    turn: int
+    claimed: Claimed | None = None
+    error: ConnectorError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """A claim cannot be made now; it is tried again."""
+
+    error: ConnectorError
+
+
+class Claimer:
+    """Claims partitions one after the other on a thread of its own: one that is made anew may take minutes.
+
+    Every `claim` is answered by exactly one `Taken`, also when it is withdrawn, unless `stop` comes first.
+    """
+
+    def __init__(self, claims: Claims, take: Callable[[Taken | Postponed | Failed], None]) -> None:
+        self._claims = claims
+        self._take = take
+        self._wanted: queue.SimpleQueue[tuple[int, int, Path, bool] | None] = queue.SimpleQueue()
+        self._withdrawn: set[int] = set()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="claims", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def claim(self, partition: int, turn: int, path: Path, expected: bool) -> None:
+        """Claim a partition; turn: tells this claim from earlier ones."""
+        self._wanted.put((partition, turn, path, expected))
+
+    def withdraw(self, turn: int) -> None:
+        """It is not wanted any more."""
+        self._withdrawn.add(turn)
+
+    def stop(self) -> None:
+        """End the thread; what it has claimed and nobody heard of is let go. Waits for it."""
+        self._stopping.set()
+        self._wanted.put(None)
+        if self._thread.ident is not None:  # it was started
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while (wanted := self._wanted.get()) is not None and not self._stopping.is_set():
+                self._take(self._claim(*wanted))
+        except Exception as error:  # a defect of ours must end the process, not only this thread
+            self._take(Failed(defect("take a partition", error)))
+
+    def _claim(self, partition: int, turn: int, path: Path, expected: bool) -> Taken:
+        told = ""
+        while turn not in self._withdrawn and not self._stopping.is_set():
+            try:
+                claimed = self._claims.claim(partition, path, expected)
+            except ConnectorError as error:
+                if not retryable(error):
+                    return Taken(partition, turn, error=error)
+                if told != error.cause:
+                    told = error.cause
+                    self._take(Postponed(error))
+                self._stopping.wait(_PAUSE)
+            else:
+                if turn not in self._withdrawn and not self._stopping.is_set():
+                    return Taken(partition, turn, claimed)
+                claimed.let_go()
+        return Taken(partition, turn)
 
 
 def _is_recorded_as(state: PartitionState, head: journal.Head) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import IO
 
@@ -25,28 +26,28 @@ class StateDirectory:
 
         DeliveryError when they are of a log that does not have so many partitions.
         """
-        known = self._known()
-        if known and known != set(range(partitions)):
+        of, files = self._known()
+        if of not in (0, partitions):
             # More would not do either: dossiers are in other partitions then, whose files know nothing of them.
             raise DeliveryError(
                 "open the delivery state",
                 str(self._path),
-                f"it is of a log with {len(known)} partitions, this log has {partitions}",
+                f"it is of a log with {of} partitions, this log has {partitions}",
                 "put that log back, or attach anew (docs/delivery.md#attach-anew): the log's changes are judged again"
                 " then, so EMC hears them again",
             )
-        return frozenset(known)
+        return files
 
     def file(self, partition: int) -> Path:
         """Where the state of a partition is."""
         return partition_path(self._path, self._name, partition)
 
-    def note(self, partitions: int) -> None:
+    def note(self, partitions: int, files: Collection[int]) -> None:
         """Remember which files there must be from now on; survives a power loss as a whole."""
         draft = self._attached.with_suffix(".tmp")
         try:
             with draft.open("w", encoding="utf-8") as file:
-                json.dump(list(range(partitions)), file)
+                json.dump({"partitions": partitions, "files": sorted(files)}, file)
                 file.flush()
                 os.fsync(file.fileno())
             draft.replace(self._attached)
@@ -57,12 +58,15 @@ class StateDirectory:
         """Let another process have it. Never raises."""
         self._lock.close()
 
-    def _known(self) -> set[int]:
+    def _known(self) -> tuple[int, frozenset[int]]:
         try:
-            return set(json.loads(self._attached.read_text(encoding="utf-8")))
+            found = json.loads(self._attached.read_text(encoding="utf-8"))
+            if isinstance(found, list):  # of a version before, which had all of them
+                return len(found), frozenset(found)
+            return found["partitions"], frozenset(found["files"])
         except FileNotFoundError:
-            return set()
-        except (OSError, ValueError, TypeError) as error:
+            return 0, frozenset()
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise DeliveryError(
                 "open the delivery state", str(self._attached), str(error), "delete it if all partition files are there"
             ) from None

@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,10 +37,14 @@ Numbered = tuple[int, Change]
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """One poll. changes: by partition; ahead: records that the log holds beyond them, as far as was known lately."""
+    """One poll. changes: by partition; ahead: records that the log holds beyond them, as far as was known lately.
+
+    turns: of the places that it was read for (`Place.turn`).
+    """
 
     changes: Mapping[int, list[Numbered]]
     ahead: Mapping[int, int]
+    turns: Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,30 +66,29 @@ class Failed:
 class Place:
     """Where a partition is to be read on: the offset, and the position of the record before it, if there was one.
 
-    same: the log has the identity of the one that was read before, as far as either is known.
+    same: the log has the identity of the one that was read before, as far as either is known; turn: tells what is read
+    for one owner of the partition from what was read for an earlier one.
     """
 
     offset: int
     before: Position | None
     same: bool = True
+    turn: int = 0
 
 
 class Intake:
-    """Reads on from `places` and hands everything to `take`, which may be called from the thread."""
+    """Reads partitions on from their places and hands all to `take`, which may be called from the thread."""
 
     def __init__(
-        self,
-        reader: LogReader,
-        places: Mapping[int, Place],
-        take: Callable[[Records | Trouble | Failed], None],
-        halts: bool = True,
+        self, reader: LogReader, take: Callable[[Records | Trouble | Failed], None], halts: bool = True
     ) -> None:
         """halts: whether steps that may have been compacted away unread end it (`delivery.after_compaction`)."""
         self._reader = reader
         self._halts = halts
-        self._places = dict(places)
-        # From the beginning on it is no gap: that is how a state is made.
-        self._going_on = {number for number, place in places.items() if place.offset > 0}
+        self._places: dict[int, Place] = {}
+        self._asked: deque[tuple[int, Place | None]] = deque()
+        """Partitions that are to be read from a place on, or no more."""
+        self._going_on: set[int] = set()
         self._take = take
         self._room = threading.Semaphore(_QUEUED)
         self._stopping = threading.Event()
@@ -92,6 +96,14 @@ class Intake:
 
     def start(self) -> None:
         self._thread.start()
+
+    def read_on(self, partition: int, place: Place) -> None:
+        """Read a partition from a place on."""
+        self._asked.append((partition, place))
+
+    def leave(self, partition: int) -> None:
+        """Read it no more. What was read of it may still be handed over."""
+        self._asked.append((partition, None))
 
     def taken(self) -> None:
         """One `Records` was folded: there is room for another."""
@@ -101,12 +113,14 @@ class Intake:
         """End the thread. Waits for it."""
         self._stopping.set()
         self._room.release()
-        self._thread.join()
+        if self._thread.ident is not None:  # it was started
+            self._thread.join()
 
     def _run(self) -> None:
         try:
             while not self._stopping.is_set():
                 try:
+                    self._turn()
                     self._read()
                 except ConnectorError as error:
                     if not retryable(error):
@@ -118,7 +132,20 @@ class Intake:
         except Exception as error:  # a defect of ours must end the process, not only this thread
             self._take(Failed(defect("read the change log", error)))
 
+    def _turn(self) -> None:
+        """Do what was asked for."""
+        while self._asked:
+            number, place = self._asked.popleft()
+            self._going_on.discard(number)
+            if place is None:
+                self._places.pop(number, None)
+                continue
+            self._places[number] = place
+            if place.offset > 0:  # from the beginning on it is no gap: that is how a state is made
+                self._going_on.add(number)
+
     def _read(self) -> None:
+        """Until there is something else to do."""
         reader = self._reader
         decoder = ChangeDecoder(reader.schema)
         complete = self._complete() if self._halts else {}
@@ -126,7 +153,7 @@ class Intake:
         ends: Mapping[int, int] = {}
         looked_at = float("-inf")
         strange = {number for number, place in self._places.items() if place.before is not None and not place.same}
-        while not self._stopping.is_set():
+        while not self._stopping.is_set() and not self._asked:
             records = reader.poll(0.2, _LIMIT)
             if records:
                 changes: dict[int, list[Numbered]] = {}
@@ -147,10 +174,10 @@ class Intake:
                 ahead = {number: max(0, ends.get(number, 0) - positions[number]) for number in changes}
                 for number, numbered in changes.items():
                     offset, change = numbered[-1]
-                    self._places[number] = Place(offset + 1, change.position)
+                    self._places[number] = Place(offset + 1, change.position, turn=self._places[number].turn)
                 if changes:
                     self._room.acquire()
-                    self._take(Records(changes, ahead))
+                    self._take(Records(changes, ahead, {number: self._places[number].turn for number in changes}))
             now = time.monotonic()
             if now - looked_at >= _LOOK_AT_ENDS:
                 looked_at = now

@@ -32,7 +32,9 @@ HEAD: Final = b'["head"]'
 FORMAT: Final = 1
 OWNER: Final = "owner"
 """In `meta`: the name of this file, by which it is known again as the one whose state is recorded."""
-_OURS: Final = ("format", "log", "partition", OWNER)
+RELEASED: Final = "released"
+"""In `meta`: not empty when another process has gone on with the partition since."""
+_OURS: Final = ("format", "log", "partition", OWNER, RELEASED)
 """Values of `meta` that are of the file, not of the state."""
 
 _KEYS: Final = {"told": "dossier", "held": "dossier", "waiting": "dossier", "born": "dossier", "events": "id"}

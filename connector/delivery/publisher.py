@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -53,15 +53,16 @@ class Unpublished:
 
 
 class Publisher:
-    """Publishes the ledgers at `paths`, by partition. `take` may be called from the thread."""
+    """Publishes ledgers. `take` may be called from the thread."""
 
-    def __init__(
-        self, settings: Settings, paths: Mapping[int, Path], take: Callable[[Unpublished | Failed], None]
-    ) -> None:
-        """The files must have been brought to this version's format."""
+    def __init__(self, settings: Settings, alone: bool, take: Callable[[Unpublished | Failed], None]) -> None:
+        """alone: nothing but being fenced here would tell of a second deliver process, so that ends it."""
         kafka = settings.log.kafka
         assert kafka is not None
-        self._ledgers = {number: _Ledger(settings, kafka, number, path) for number, path in paths.items()}
+        self._settings = settings
+        self._kafka = kafka
+        self._alone = alone
+        self._ledgers: dict[int, _Ledger] = {}
         self._take = take
         self._told: set[str] = set()
         """What could not be done since all was well: the causes' texts differ with every attempt."""
@@ -76,15 +77,30 @@ class Publisher:
         """Events were made durable."""
         self._work.set()
 
+    def add(self, partition: int, path: Path) -> None:
+        """Publish this ledger, too. The file must have been brought to this version's format."""
+        self._ledgers = self._ledgers | {partition: _Ledger(self._settings, self._kafka, partition, path)}
+        self.wake()
+
+    def remove(self, partition: int) -> None:
+        """Publish it no more. Waits for what is being done with it."""
+        ledger = self._ledgers.get(partition)
+        if ledger is not None:
+            self._ledgers = {number: each for number, each in self._ledgers.items() if number != partition}
+            with ledger.lock:
+                ledger.close()
+
     def published(self, partition: int) -> int | None:
         """The id up to which the ledger's events are in the topic; None while that is not known."""
-        return self._ledgers[partition].published
+        ledger = self._ledgers.get(partition)
+        return None if ledger is None else ledger.published
 
     def stop(self) -> None:
         """End the thread after what it is about. Waits for it."""
         self._stopping.set()
         self._work.set()
-        self._thread.join()
+        if self._thread.ident is not None:  # it was started
+            self._thread.join()
 
     def _run(self) -> None:
         try:
@@ -105,7 +121,14 @@ class Publisher:
         away: ConnectorError | None = None
         for ledger in self._ledgers.values():
             try:
-                more |= not self._stopping.is_set() and ledger.publish()
+                with ledger.lock:
+                    more |= not (self._stopping.is_set() or ledger.closed) and ledger.publish()
+            except LogFenced as error:
+                if self._alone:
+                    mend = "run one deliver per log; if no other one runs, start this one again: nothing is doubled"
+                    raise LogError(error.operation, error.subject, error.cause, mend) from error
+                # The owner hears of it from where the state is recorded.
+                ledger.closed = True
             except ConnectorError as error:
                 if not retryable(error):
                     raise
@@ -125,6 +148,9 @@ class _Ledger:
     """One partition. `published` is read by another thread."""
 
     def __init__(self, settings: Settings, kafka: KafkaSettings, partition: int, path: Path) -> None:
+        self.lock = threading.Lock()
+        self.closed = False
+        """Nothing is published of it any more."""
         self.published: int | None = None
         self._settings = settings
         self._kafka = kafka
@@ -143,13 +169,6 @@ class _Ledger:
             if self._writer is None:
                 self._writer = self._open()
             return self._publish(self._writer)
-        except LogFenced as error:
-            raise LogError(
-                error.operation,
-                error.subject,
-                error.cause,
-                "run one deliver per log; if no other one runs, start this one again: nothing is lost or doubled",
-            ) from error
         except ConnectorError:
             # Whatever became of the append, the next writer's look at the topic tells.
             self._close_writer()
@@ -159,6 +178,7 @@ class _Ledger:
 
     def close(self) -> None:
         """Never raises."""
+        self.closed = True
         self._close_writer()
         if self._db is not None:
             self._db.close()
@@ -235,7 +255,11 @@ class _Ledger:
         """The state file, for reading. Its one connection is this thread's."""
         if self._db is None:
             self._db = sqlite3.connect(
-                f"{self._path.absolute().as_uri()}?mode=ro", uri=True, timeout=10.0, isolation_level=None
+                f"{self._path.absolute().as_uri()}?mode=ro",
+                uri=True,
+                timeout=10.0,
+                isolation_level=None,
+                check_same_thread=False,
             )
         return self._db
 

@@ -3,7 +3,7 @@
 Contract: after every `wake` what the state file holds is recorded, in one append with the offset it has folded to;
 `take` hears of it (`Recorded`). While the store is away `take` hears of it once, and it is tried again; what is not
 recorded waits in the file. Memory is bounded: an append is read from the file as it is written. When another has taken
-the partition over, or a person is needed, the thread ends with `Failed`.
+the partition over, the thread ends with `Fenced`; when a person is needed, with `Failed`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Final
 from connector.delivery import journal
 from connector.delivery.intake import Failed, defect
 from connector.delivery.state import broken
-from connector.errors import ConnectorError, LogError, LogFenced, retryable
+from connector.errors import ConnectorError, LogFenced, retryable
 from connector.log.deliveries import Deliveries
 
 _PAUSE: Final = 1.0
@@ -33,10 +33,11 @@ _IDLE: Final = 1.0
 class Recorded:
     """Everything up to a number of the journal is durable elsewhere, and the partition was ours then.
 
-    at: when, by the steady clock.
+    turn: of the recorder; at: when, by the steady clock.
     """
 
     partition: int
+    turn: int
     seq: int
     at: float
 
@@ -49,19 +50,35 @@ class Unrecorded:
     error: ConnectorError
 
 
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """Another process has taken the partition; the recorder has ended."""
+
+    partition: int
+    turn: int
+    error: ConnectorError
+
+
 class Recorder:
-    """See the module's contract. store: opened, and the recorder's from now on."""
+    """See the module's contract. store: opened, and the recorder's from now on; turn: tells it from earlier ones."""
 
     def __init__(
-        self, partition: int, path: Path, store: Deliveries, take: Callable[[Recorded | Unrecorded | Failed], None]
+        self,
+        partition: int,
+        turn: int,
+        path: Path,
+        store: Deliveries,
+        take: Callable[[Recorded | Unrecorded | Fenced | Failed], None],
     ) -> None:
         self.shared = store.shared
         self._partition = partition
+        self._turn = turn
         self._path = path
         self._store = store
         self._take = take
         self._told = False
         self._open = True
+        self._abandoned = False
         self._recorded: tuple[int, str] = (-1, "")
         """Number and offset of the last append."""
         self._idle_until = 0.0
@@ -82,6 +99,11 @@ class Recorder:
         self._work.set()
         self._thread.join()
 
+    def abandon(self) -> None:
+        """End the thread; nothing more is recorded. Waits for what it is about."""
+        self._abandoned = True
+        self.stop()
+
     def _run(self) -> None:
         try:
             with closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, timeout=10.0)) as db:
@@ -91,7 +113,10 @@ class Recorder:
                     self._work.clear()
                     self._round(db)
                 self._idle_until = 0.0
-                self._round(db)
+                if not self._abandoned:
+                    self._round(db)
+        except LogFenced as error:
+            self._take(Fenced(self._partition, self._turn, error))
         except ConnectorError as error:
             self._take(Failed(error))
         except sqlite3.Error as error:
@@ -107,13 +132,8 @@ class Recorder:
                 self._reopen(db)
             self._record(db)
             self._told = False
-        except LogFenced as error:
-            raise LogError(
-                error.operation,
-                error.subject,
-                error.cause,
-                "nothing is lost or doubled: the other process goes on where this one was; run one of the two",
-            ) from error
+        except LogFenced:
+            raise
         except ConnectorError as error:
             self._open = False
             self._store.close()
@@ -141,7 +161,7 @@ class Recorder:
         now = monotonic()
         self._recorded = head.seq, place
         self._idle_until = now + _IDLE
-        self._take(Recorded(self._partition, head.seq, now))
+        self._take(Recorded(self._partition, self._turn, head.seq, now))
 
     def _reopen(self, db: sqlite3.Connection) -> None:
         """Whatever became of the append that failed: it is repeated, if the partition is still ours."""

@@ -1,9 +1,9 @@
 """The state of one partition: one SQLite file, and its transaction.
 
-Contract: what was written since the last `commit` becomes durable together, or not at all. Used from one thread. A file
-that is damaged, of another log, or of another mapping's tables raises DeliveryError with the mend; it is never silently
-begun anew. A file of an older format is brought to this one when it is opened. The files hold personal data and are
-readable by their owner only.
+Contract: what was written since the last `commit` becomes durable together, or not at all. Used from one thread at a
+time. A file that is damaged, of another log, or of another mapping's tables raises DeliveryError with the mend; it is
+never silently begun anew. A file of an older format is brought to this one when it is opened. The files hold personal
+data and are readable by their owner only.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class PartitionState:
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             except OSError as error:
                 raise sqlite3.OperationalError(os.strerror(error.errno or 0)) from error
-            self.db = sqlite3.connect(path, isolation_level=None, timeout=10.0)
+            self.db = sqlite3.connect(path, isolation_level=None, timeout=10.0, check_same_thread=False)
             try:
                 self.db.execute("PRAGMA journal_mode = WAL")
                 self.db.execute("PRAGMA synchronous = FULL")

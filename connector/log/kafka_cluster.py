@@ -97,6 +97,11 @@ class Deadline:
         return max(0.0, self._at - monotonic())
 
 
+_SESSION_MS: Final = 10_000
+"""After which a member of a group that says nothing is taken for dead: less than librdkafka's 45 s, so that others take
+over sooner, and more than delivery's proof of ownership lasts (`connector.delivery.dispatch.PROOF`)."""
+
+
 class Cluster:
     """Makes clients, and tells errors."""
 
@@ -163,6 +168,13 @@ class Cluster:
     def consumer(self, group: str, fetch_wait_ms: int) -> Consumer:
         """A client that reads committed records from offsets it is given; it joins no group and commits nothing."""
         return self._make(Consumer, *self._consuming(group, fetch_wait_ms))
+
+    def member(self, group: str, name: str) -> Consumer:
+        """A client that joins a group under a name, to learn of partitions; it reads none and commits nothing."""
+        tuning, guarded = self._consuming(group, 500)
+        guarded |= {"group.instance.id": name, "partition.assignment.strategy": "cooperative-sticky"}
+        guarded |= {"enable.partition.eof": False, "auto.offset.reset": "earliest"}
+        return self._make(Consumer, tuning | {"session.timeout.ms": _SESSION_MS}, guarded)
 
     def _consuming(self, group: str, fetch_wait_ms: int) -> tuple[dict[str, Any], dict[str, Any]]:
         tuning = {

@@ -47,6 +47,10 @@ _REFUSED: Final[Mapping[str, tuple[str, str]]] = {
         ),
         (_PROMISE, _OURS),
     ),
+    # who has which partition, and under which name
+    **dict.fromkeys(
+        ("group.id", "group.instance.id", "group.protocol", "partition.assignment.strategy"), (_PROMISE, _OURS)
+    ),
     **dict.fromkeys(("message.timeout.ms", "delivery.timeout.ms", "transaction.timeout.ms"), (_PATIENCE, _OURS)),
     "message.max.bytes": ("how large a record may be is the log's to say", _OURS),
     **dict.fromkeys(("enabled_events", "log.queue", "internal.termination.signal"), ("it would silence errors", _OURS)),

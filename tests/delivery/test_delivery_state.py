@@ -234,7 +234,7 @@ def test_a_log_of_other_partitions_is_noticed(tmp_path: Path, partitions: int) -
     """Of fewer, a file with what EMC is owed would be passed over; of more, dossiers would be told anew."""
     directory = StateDirectory(tmp_path, "demo")
     assert directory.known(2) == frozenset()
-    directory.note(2)
+    directory.note(2, [0, 1])
     with pytest.raises(DeliveryError, match=f"2 partitions, this log has {partitions}"):
         directory.known(partitions)
     assert directory.known(2) == {0, 1}

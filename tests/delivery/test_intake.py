@@ -49,7 +49,9 @@ class Reading:
         reader = open_reader(connector)
         self._reader = Flaky(reader) if flaky else reader
         self.taken: queue.SimpleQueue[Records | Trouble | Failed] = queue.SimpleQueue()
-        self._intake = Intake(self._reader, places, self.taken.put, halts)
+        self._intake = Intake(self._reader, self.taken.put, halts)
+        for number, place in places.items():
+            self._intake.read_on(number, place)
         self._intake.start()
 
     def next(self) -> Records | Trouble | Failed:

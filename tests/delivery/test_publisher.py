@@ -336,7 +336,7 @@ def test_whoever_is_superseded_publishes_nothing_more(settings: Settings, log: L
 def test_a_stop_is_never_overlooked(tmp_path: Path) -> None:
     """Not even one that comes as the publisher begins to look for work."""
     connector = kafka_settings_in(tmp_path, "http://127.0.0.1:9/", "127.0.0.1:9")
-    publisher = Publisher(connector, {}, lambda _: None)
+    publisher = Publisher(connector, False, lambda _: None)
 
     class Late(threading.Event):
         def clear(self) -> None:
