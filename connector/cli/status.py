@@ -253,7 +253,8 @@ def _show(found: dict[str, Any]) -> None:
         "Thiếu dữ kiện",
         "Chưa rõ",
     )
-    for one in delivery["partitions"]:
+    ours = [one for one in delivery["partitions"] if not one["elsewhere"]]
+    for one in ours:
         number = one["partition"]
         table.add_row(
             str(number),
@@ -267,10 +268,12 @@ def _show(found: dict[str, Any]) -> None:
             str(one["ambiguous"]),
         )
     console.print(table)
-    for kind in dict.fromkeys(one["reading"] for one in delivery["partitions"] if one["reading"]):
-        waiting = sum(one["at_end"] for one in delivery["partitions"])
+    if away := [str(one["partition"]) for one in delivery["partitions"] if one["elsewhere"]]:
+        console.print(f"Phân vùng {', '.join(away)}: tiến trình deliver khác đang giữ")
+    for kind in dict.fromkeys(one["reading"] for one in ours if one["reading"]):
+        waiting = sum(one["at_end"] for one in ours)
         console.print(f"[yellow]![/] {_READING[kind]}: {waiting} hồ sơ sẽ được xét khi đọc xong")
-    for one in delivery["partitions"]:
+    for one in ours:
         for parked in one["parked"]:
             console.print(f"[red]✗[/] bị giữ lại: {escape(parked['code'])}: {escape(parked['reason'])}")
         for held in one["held"]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from connector.change.position import Position
 from connector.change.selection import Role
 from connector.delivery.directory import partition_files
+from connector.delivery.journal import RELEASED
 from connector.delivery.reading import load_snapshot
 from connector.delivery.state import broken
 from connector.settings import Settings
@@ -54,7 +55,7 @@ class PartitionStatus:
     as the ledger reaches back; recovered: events that a snapshot found due, likewise; ambiguous: attempts that EMC may
     have taken without our knowing. parked, held: the first hundred; their numbers stand beside them. reading: the kind
     of the snapshot that is being folded (`delivery.reading`), empty when there is none; at_end: dossiers that its end
-    judges.
+    judges. elsewhere: another process has gone on with the partition, and all this is of before.
     """
 
     partition: int
@@ -73,6 +74,7 @@ class PartitionStatus:
     held: tuple[Held, ...]
     reading: str
     at_end: int
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,7 @@ def _look(db: sqlite3.Connection, partition: int) -> PartitionStatus:
         ),
         reading="" if snapshot is None else snapshot.kind.value,
         at_end=0 if old else count("SELECT count(*) FROM waiting"),
+        elsewhere=bool(meta.get(RELEASED)),
     )
 
 

@@ -20,7 +20,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from connector.errors import ConnectorError, LogError, retryable
 from connector.log.kafka_access import DELIVER
-from connector.log.kafka_cluster import Cluster, Patience
+from connector.log.kafka_cluster import FENCED, Cluster, Patience
 from connector.log.kafka_topic_writer import delivery_group
 from connector.log.kafka_topics import changes_topic
 from connector.settings import KafkaSettings
@@ -111,8 +111,15 @@ class Membership:
         if error.code() == KafkaError._PARTITION_EOF:
             return
         explained: LogError = self._cluster.explain("take part in the group", self._group, error)
-        if error.fatal() or not (error.retriable() or retryable(explained)):
-            # A second process under our name; whoever comes later goes on.
+        if error.code() in FENCED or error.code() == KafkaError._FATAL:  # a consumer's one fatal error hides its code
+            raise LogError(
+                "take part in the group",
+                self._group,
+                f"another process has joined under the same name, {self._member}",
+                "nothing is lost or doubled: that one goes on. A name is made of the machine's and of the path of"
+                " delivery.state: give one of the two another",
+            )
+        if not (error.retriable() or retryable(explained)):
             raise explained
         if explained.cause != self._told:
             self._told = explained.cause

@@ -132,24 +132,3 @@ def test_nothing_is_sent_that_is_not_recorded(
         run.until(lambda: sum(seen.outcome == "delivered" for seen in run.of(PushAnswered)) == 3)
         assert told <= len(run.of(PushAnswered)) - 3
     assert accepted(simulator, client, before) == {code(1): LIFE}
-
-
-def test_a_second_process_fences_the_first(
-    tmp_path: Path, settings: Settings, log: LoggedStory, simulator: RunningSimulator, client: httpx.Client, before: int
-) -> None:
-    """With a state of its own on another machine: the first ends, and EMC hears everything once."""
-    other = settings.model_copy(
-        update={"delivery": settings.delivery.model_copy(update={"state": tmp_path / "elsewhere"})}
-    )
-    (tmp_path / "second").mkdir()
-    with deliver_process(settings, tmp_path) as first:
-        lives(log, 1)
-        eventually(lambda: delivered(settings) == 3)
-        with deliver_process(other, tmp_path / "second") as second:
-            eventually(lambda: delivered(other) == 3)
-            lives(log, 2)
-            eventually(lambda: delivered(other) == 6)
-            assert first.ended() == 2
-            assert "fenced" in first.lines.read_text(encoding="utf-8")
-            assert second.end() == 0
-    assert accepted(simulator, client, before) == {code(number): LIFE for number in (1, 2)}
