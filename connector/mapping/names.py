@@ -65,7 +65,8 @@ class ChildTable:
 class Names:
     """Everything a mapping declares. `uses` and `asked` grow while values and conditions are compiled.
 
-    asked: the references that were named. unreadable: names of declarations with a problem that was noted; what hangs on them is not told again.
+    asked: the references that were named. unreadable: names of declarations with a problem that was noted; what hangs
+    on them is not told again.
     """
 
     problems: Problems
