@@ -47,7 +47,7 @@ def preview(
             "--rows",
             "-n",
             min=1,
-            help=f"How many dossiers, newest first.  [default: {_ROWS}, with --against {_ROWS_AGAINST}]",
+            help=f"How many dossiers, newest first (default: {_ROWS}, with --against {_ROWS_AGAINST}).",
         ),
     ] = None,
     against: Annotated[

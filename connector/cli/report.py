@@ -8,7 +8,6 @@ from dataclasses import asdict
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
 from rich.console import Console
@@ -20,8 +19,9 @@ from connector.cli.progress import told
 from connector.cli.terminal import DEFAULT_CONFIG, ConfigOption, JsonOption
 from connector.configuration import Configuration
 from connector.errors import EXIT_LOST, EXIT_OK, ConfigError
+from connector.mapping.moments import VIETNAM
 from connector.pipeline import require_capture
-from connector.preflight.live import VIETNAM
+from connector.preflight.live import VIETNAM_ZONE
 from connector.report.gathering import Wanted, gather
 from connector.report.histories import add_histories
 from connector.report.sheets import COUNTS, UNKNOWN, Heading, counts, sheets, summary
@@ -42,9 +42,9 @@ def report(
     service: Annotated[str | None, typer.Option("--service", help="Only this procedure (CodeTTHC).")] = None,
     column: Annotated[
         str | None,
-        typer.Option("--date", help="The dossier table's column that dates a dossier.  [default: the mapped one]"),
+        typer.Option("--date", help="The dossier table's column that dates a dossier (default: the mapped one)."),
     ] = None,
-    zone: Annotated[str, typer.Option("--zone", help="Whose days are meant, for times with a zone.")] = VIETNAM,
+    zone: Annotated[str, typer.Option("--zone", help="Whose days are meant, for times with a zone.")] = VIETNAM_ZONE,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write all of it as XLSX.")] = None,
     log: Annotated[bool, typer.Option("--log/--no-log", help="Look at the histories in the change log, too.")] = True,
     pause: Annotated[float, typer.Option("--pause", min=0, help="Seconds to wait after every 2,000 dossiers.")] = 0.0,
@@ -62,13 +62,13 @@ def report(
     """
     configuration = configurations.load(config)
     require_capture(configuration.settings, "report")
-    wanted = Wanted(column, _zone(zone), _day("--from", since), _day("--to", until), unit, service)
+    wanted = Wanted(column, zone, _day("--from", since), _day("--to", until), unit, service)
     if output is not None:
         require_writable(output)
     tally = Tally()
     try:
         dated, history = _gather(configuration, wanted, tally, log, pause)
-        made = datetime.now(ZoneInfo(zone))
+        made = datetime.now(VIETNAM)
         heading = Heading(configuration.settings.name, f"{made:%H:%M %d/%m/%Y}", dated, wanted, history)
         if output is not None:
             write(output, sheets(tally, heading))
@@ -100,13 +100,6 @@ def _day(option: str, text: str | None) -> date | None:
         return date.fromisoformat(text)
     except ValueError:
         raise ConfigError("make the report", option, f"'{text}' is not a day", "write it as 2026-01-31") from None
-
-
-def _zone(name: str) -> str:
-    try:
-        return ZoneInfo(name).key
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ConfigError("make the report", "--zone", f"no time zone is named '{name}'", f"write {VIETNAM}") from None
 
 
 # -- printing ------------------------------------------------------------------------------------------------------

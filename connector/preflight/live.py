@@ -9,6 +9,7 @@ longer than a batch. Memory is bounded by a batch and the reference rows that ar
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -32,7 +33,7 @@ BATCH = 2000
 """Dossiers of a batch, at first: fewer where statement_timeout strikes."""
 _FEWEST = 50
 _DATE, _TIMESTAMP, _TIMESTAMPTZ = 1082, 1114, 1184
-VIETNAM = "Asia/Ho_Chi_Minh"
+VIETNAM_ZONE = "Asia/Ho_Chi_Minh"
 
 
 class LiveDossier:
@@ -63,7 +64,7 @@ class Dates:
     """By which column dossiers are dated, in whose zone, and which of them are wanted (both days included)."""
 
     column: str
-    zone: str = VIETNAM
+    zone: str = VIETNAM_ZONE
     since: date | None = None
     until: date | None = None
 
@@ -121,8 +122,11 @@ class LiveReader:
             limit -= len(dossiers)
             last = dossiers[-1].key
 
-    def all(self, dates: Dates) -> Iterator[Batch]:
-        """Every dossier whose date is wanted, in the order of keys; where no day is named those without a date, too."""
+    def all(self, dates: Dates, pause: float = 0.0) -> Iterator[Batch]:
+        """Every dossier whose date is wanted, in the order of keys; where no day is named those without a date, too.
+
+        pause: seconds between two batches, in which nothing is held.
+        """
         last: str | None = None
         rows = BATCH
         while True:
@@ -141,6 +145,7 @@ class LiveReader:
             if high is None:
                 return
             last = high
+            time.sleep(pause)
 
     def these(self, keys: Sequence[str]) -> dict[str, LiveDossier]:
         """The dossiers with these keys, at the moment of the batch that another reader has open."""

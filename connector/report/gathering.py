@@ -1,27 +1,28 @@
 """The present rows of the legacy database → a tally: faults of the data, and the online share.
 
 Contract: reads only, in batches (`preflight.live`), as the role of `source.dsn`, which needs nothing but SELECT on the
-mapped columns. Between two batches nothing is held, and `pause` seconds pass.
+mapped columns. Between two batches nothing is held in the database, and `pause` seconds pass.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+
+import psycopg
 
 from connector.emc.history import NO_PAST, step
 from connector.errors import SourceError
 from connector.mapping.facts import Facts
 from connector.mapping.plan import Plan
-from connector.preflight.live import VIETNAM, Dates, LiveReader
+from connector.preflight.live import VIETNAM_ZONE, Dates, LiveReader
 from connector.quality.faults import faults, of_history
 from connector.quality.online import standing
 from connector.report.tally import Tally
 from connector.settings import Settings
 from connector.source.basetypes import type_options
-from connector.source.connection import ask
+from connector.source.connection import ask, command_error
 
 Tell = Callable[[int, int], None]
 """Hears how many rows were looked at, and about how many there are."""
@@ -32,7 +33,7 @@ class Wanted:
     """Which dossiers. column: by which they are dated, None for the one date that the mapping uses."""
 
     column: str | None = None
-    zone: str = VIETNAM
+    zone: str = VIETNAM_ZONE
     since: date | None = None
     until: date | None = None
     unit: str | None = None
@@ -53,11 +54,12 @@ def gather(settings: Settings, plan: Plan, wanted: Wanted, tally: Tally, pause: 
     """Add every wanted dossier to the tally. Returns the column by which they were dated."""
     more = () if wanted.column is None else (wanted.column,)
     with ask(settings.source, application="emc-cdc report") as connection:
+        _require_zone(connection, wanted.zone)
         options = type_options(settings.source.types)
         reader = LiveReader(connection, plan, settings.publication, options, more)
         dates = Dates(_column(reader, plan, wanted.column), wanted.zone, wanted.since, wanted.until)
         passed = 0
-        for batch in reader.all(dates):
+        for batch in reader.all(dates, pause):
             for dossier, facts in zip(batch.dossiers, reader.facts(batch.dossiers), strict=True):
                 if not wanted.takes(facts):
                     continue
@@ -70,9 +72,18 @@ def gather(settings: Settings, plan: Plan, wanted: Wanted, tally: Tally, pause: 
             tally.save()
             passed += batch.passed
             tell(passed, max(reader.estimate, passed))
-            if pause:
-                time.sleep(pause)
         return dates.column
+
+
+def _require_zone(connection: psycopg.Connection, zone: str) -> None:
+    try:
+        connection.execute("SELECT now() AT TIME ZONE %s", [zone])
+    except psycopg.errors.InvalidParameterValue:
+        cause = f"PostgreSQL knows no time zone '{zone}'"
+        mend = f"write {VIETNAM_ZONE}, or another name of pg_timezone_names"
+        raise SourceError("make the report", "--zone", cause, mend) from None
+    except psycopg.Error as error:
+        raise command_error("make the report", "source.dsn", error, "run it again") from None
 
 
 def _column(reader: LiveReader, plan: Plan, asked: str | None) -> str:

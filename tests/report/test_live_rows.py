@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from datetime import date
 from typing import Any
@@ -96,6 +97,18 @@ def test_a_batch_is_of_one_moment(reported: Reported, connection: psycopg.Connec
     for batch in reader.newest(5):
         assert reader.facts(batch.dossiers) != before
     assert connection.info.transaction_status is TransactionStatus.IDLE
+
+
+def test_nothing_is_held_between_batches(
+    reported: Reported, connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it rests no transaction is open, so that no snapshot and no lock stands in anybody's way."""
+    rests: list[tuple[float, TransactionStatus]] = []
+    monkeypatch.setattr(time, "sleep", lambda seconds: rests.append((seconds, connection.info.transaction_status)))
+    monkeypatch.setattr(live, "BATCH", 100)
+    reader = LiveReader(connection, load(reported.config).plan, "nothing")
+    assert [len(batch.dossiers) for batch in reader.all(DATES, 0.5)] == [100, 100, 100, 100, 0]
+    assert rests == [(0.5, TransactionStatus.IDLE)] * 4
 
 
 def test_a_batch_that_is_too_slow_is_read_in_smaller_ones(
