@@ -198,8 +198,8 @@ class Tally:
         name = "max(name)" if by == "service" else "''"
         month = "month" if by == "month" else "''"
         query = f"SELECT {', '.join(kept)}, {name}, {month}, {sums} FROM groups"  # noqa: S608 - our own words
-        for (*texts,) in self._query(f"{query} GROUP BY {by} ORDER BY {by}" if by else query):
-            yield Group(*texts[:4], *(int(count) for count in texts[4:]))
+        for row in self._query(f"{query} GROUP BY {by} ORDER BY {by}" if by else query):
+            yield Group(*row[:4], *map(int, row[4:]))
 
     def kinds(self) -> dict[str, int]:
         """How many faults there are of each kind; every kind is there."""

@@ -56,7 +56,6 @@ class Reported:
 
     def close(self) -> None:
         """The role outlives no test."""
-        self.owner.execute(f"DROP OWNED BY {self.role}".encode()) if False else None
         self.owner.close()
         with psycopg.connect(self.database.dsn("postgres"), autocommit=True) as superuser:
             superuser.execute(f"DROP OWNED BY {self.role}".encode())
