@@ -73,6 +73,20 @@ def load(path: Path) -> Configuration:
     return Configuration(settings, plan, path)
 
 
+def load_mapping(path: Path) -> Plan:
+    """The mapping of another file: a mapping file, or a whole configuration, of which nothing else is read."""
+    problems = Problems()
+    root = read(_bytes(path), str(path))
+    mapping = root.get("mapping") if isinstance(root, MapNode) else None
+    if mapping is None:
+        problems.fail(root.mark, "there is no 'mapping' in this file", "write `mapping:` and the mapping below it")
+    resolved = resolve_mapping(mapping, path, problems, ())
+    plan = compile_mapping(resolved, problems) if resolved is not None else None
+    problems.raise_found()
+    assert plan is not None
+    return plan
+
+
 def presets() -> list[str]:
     """The names of the presets that are shipped."""
     folder = resources.files("connector.mapping") / "presets"

@@ -242,6 +242,9 @@ class EmcSettings(Section):
     null_payment: Literal["zero", "empty", "omit"] = "zero"
     officer_id: Literal["ID_local", "ID_QG"] = "ID_local"
     payment: Literal["with_result", "immediate"] = "with_result"
+    other_post_online: bool = Field(
+        default=False, description="whether a result by another post service than VNPost counts as online (report)"
+    )
     headers: dict[str, SecretStr] = Field(default_factory=dict)
     ca_file: Path | None = Field(default=None, description="PEM bundle to verify EMC with; default: the system's")
     failure_field: str | None = Field(default=None, description="top-level field of a JSON answer that tells failure")

@@ -18,6 +18,7 @@ from connector.cli import (
     demo,
     guard,
     preview,
+    report,
     run,
     setup,
     simulator,
@@ -25,7 +26,7 @@ from connector.cli import (
     status,
     tail,
 )
-from connector.cli.terminal import report
+from connector.cli.terminal import report as report_error
 from connector.errors import EXIT_USAGE, ConnectorError
 
 app = typer.Typer(
@@ -41,6 +42,7 @@ app.command()(demo.demo)
 app.command()(check.check)
 app.command()(setup.setup)
 app.command()(preview.preview)
+app.command()(report.report)
 app.command()(run.run)
 app.command()(capture.capture)
 app.command()(deliver.deliver)
@@ -56,7 +58,7 @@ def main() -> None:
     try:
         app()
     except ConnectorError as error:
-        report(error, as_json="--json" in sys.argv)
+        report_error(error, as_json="--json" in sys.argv)
         sys.exit(EXIT_USAGE)
     except KeyboardInterrupt:
         sys.exit(130)

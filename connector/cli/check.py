@@ -26,8 +26,10 @@ from connector.finding import Finding, Severity
 from connector.mapping.plan import against_catalog
 from connector.preflight.debezium import check_debezium
 from connector.preflight.emc import check_emc
+from connector.preflight.emc_answer import check_answer
 from connector.preflight.log import check_directories, check_log
 from connector.preflight.postgres import check_source
+from connector.settings import Settings
 
 _MARKS = {
     Severity.OK: "[green]✓[/]",
@@ -47,7 +49,7 @@ _RUNNERS = {
 def check(config: ConfigOption = DEFAULT_CONFIG, json_output: JsonOption = False) -> None:
     """Check database, mapping, log and EMC, and say what mends each finding.
 
-    It only reads: nothing is made in the database, nothing is sent to EMC. It takes a second, to see how fast WAL
+    It only reads: nothing is made in the database, and EMC is sent no event. It takes a second, to see how fast WAL
     grows. What SQL cannot show (`?`) is told with the command that shows it. docs/checks.md lists every check.
     Exit code 0: nothing stands in the way. 2: something does, with which `emc-cdc run` would end as well.
 
@@ -68,7 +70,7 @@ def gather(configuration: Configuration, now: datetime) -> list[Finding]:
     settings, plan = configuration.settings, configuration.plan
     if settings.log.debezium is not None:
         found = check_debezium(settings, plan.selection)
-        return [*found, *check_directories(settings), *check_emc(settings.emc, now)]
+        return [*found, *check_directories(settings), *_emc(settings, now)]
     report = check_source(settings, plan.selection)
     findings = list(report.findings)
     if report.columns:
@@ -82,7 +84,14 @@ def gather(configuration: Configuration, now: datetime) -> list[Finding]:
         findings += mapping
     findings += check_log(settings)
     findings += check_directories(settings)
-    return [*findings, *check_emc(settings.emc, now)]
+    return [*findings, *_emc(settings, now)]
+
+
+def _emc(settings: Settings, now: datetime) -> list[Finding]:
+    found = check_emc(settings.emc, now)
+    if any(finding.severity is Severity.ERROR for finding in found):
+        return found
+    return [*found, check_answer(settings.emc)]
 
 
 def _show(findings: Sequence[Finding]) -> None:

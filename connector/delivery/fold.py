@@ -33,6 +33,7 @@ from connector.delivery.state import PartitionState
 from connector.emc.event import EmcEvent
 from connector.emc.judgement import judge, quiet
 from connector.errors import DeliveryError
+from connector.mapping.facts import Facts
 from connector.mapping.kinds import canonical
 from connector.mapping.plan import Plan
 from connector.mapping.view import SEPARATOR
@@ -78,14 +79,30 @@ class View:
         return self._rows.reference(table, lookup, canonical(value))
 
 
-class Fold:
-    """Folds one partition. `owe` takes each event that is due, in order, at the end of its transaction."""
+def _nobody(dossier: str, facts: Facts | None, last: Change | None) -> None:
+    """Hears nothing."""
 
-    def __init__(self, state: PartitionState, plan: Plan, emc: EmcSettings, owe: Callable[[Due], None]) -> None:
+
+class Fold:
+    """Folds one partition. `owe` takes each event that is due, in order, at the end of its transaction.
+
+    heard: hears the facts of every judgement, None when the dossier is gone; and of what it was before the first
+    judgement (`last` is None then).
+    """
+
+    def __init__(
+        self,
+        state: PartitionState,
+        plan: Plan,
+        emc: EmcSettings,
+        owe: Callable[[Due], None],
+        heard: Callable[[str, Facts | None, Change | None], None] = _nobody,
+    ) -> None:
         self._state = state
         self._plan = plan
         self._emc = emc
         self._owe = owe
+        self._heard = heard
         self._tables = {table.full_name: table for table in plan.selection.tables}
         self._dossier_table = plan.selection.dossier.full_name
         self._lookups: dict[str, list[tuple[str, list[str]]]] = {}
@@ -334,7 +351,9 @@ class Fold:
         if self._judged.told(dossier) is None:
             view = self._view(dossier)
             if view is not None:
-                self._judged.set_told(dossier, quiet(self._plan.facts(view), self._emc))
+                facts = self._plan.facts(view)
+                self._heard(dossier, facts, None)
+                self._judged.set_told(dossier, quiet(facts, self._emc))
 
     def _view(self, dossier: str) -> View | None:
         tables = self._rows.dossier(dossier)
@@ -384,12 +403,14 @@ class Fold:
         view = self._view(dossier)
         judged = self._judged
         if view is None:
+            self._heard(dossier, None, last)
             judged.forget(dossier)
             self._waiting.discard(dossier)
             return
         if self._partial and dossier not in self._born:
             return  # at the snapshot's end
         facts = self._plan.facts(view)
+        self._heard(dossier, facts, last)
         verdict = judge(judged.told(dossier), facts, self._emc)
         judged.set_told(dossier, verdict.told)
         if verdict.held:

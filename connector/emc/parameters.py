@@ -34,14 +34,16 @@ class Incomplete:
     reasons: tuple[str, ...]
 
 
-def parameters(facts: Facts, status: Milestone, settings: EmcSettings) -> EmcEvent | Incomplete:
-    """The event of `status` for these facts, or what is missing for it.
+_MEANING = {
+    "Result": "Result (how the result is returned)",
+    "FormsReception": "FormsReception (how the dossier was received)",
+}
 
-    Only what `status` needs must be known: the way of returning and the payment at Status 3, the channel of reception
-    at the others (unless Level 0 makes it 2). A reference row that is missing makes every event incomplete.
-    """
+
+def unknown(facts: Facts, status: Milestone) -> tuple[str, ...]:
+    """The mapping's keys (`Level`, `User.account`) of what the event of `status` needs and nobody knows."""
     user = facts.user
-    unknown = [
+    names = [
         name
         for name, value in (
             ("CodeProfile", facts.code_profile),
@@ -58,13 +60,23 @@ def parameters(facts: Facts, status: Milestone, settings: EmcSettings) -> EmcEve
     ]
     if status is Milestone.RESULT:
         if facts.result is None:
-            unknown.append("Result (how the result is returned)")
+            names.append("Result")
         if facts.payment is None:
-            unknown.append("FormsPayments")
+            names.append("FormsPayments")
     elif facts.reception is None and facts.level != 0:
-        unknown.append("FormsReception (how the dossier was received)")
-    if unknown or facts.missing:
-        return Incomplete((*facts.missing, *(f"{name} is unknown" for name in unknown)))
+        names.append("FormsReception")
+    return tuple(names)
+
+
+def parameters(facts: Facts, status: Milestone, settings: EmcSettings) -> EmcEvent | Incomplete:
+    """The event of `status` for these facts, or what is missing for it.
+
+    Only what `status` needs must be known: the way of returning and the payment at Status 3, the channel of reception
+    at the others (unless Level 0 makes it 2). A reference row that is missing makes every event incomplete.
+    """
+    lacking = unknown(facts, status)
+    if lacking or facts.missing:
+        return Incomplete((*facts.missing, *(f"{_MEANING.get(name, name)} is unknown" for name in lacking)))
     assert facts.code_profile is not None
     assert facts.site_id is not None
     assert facts.code_tthc is not None

@@ -97,16 +97,22 @@ def compile_mapping(node: Node, problems: Problems) -> Plan | None:
     tables.declare(parts)
     values = Values(names, problems)
     milestones = _milestones(parts.get("milestones"), names, problems)
+    asked: dict[str, set[str]] = {}
+
+    def compiled(name: str, value: Node, kind: Kind) -> Getter:
+        names.asked = asked[name] = set()
+        return values.compile(value, kind)
+
     parameters: dict[str, Getter] = {
-        name: values.compile(parts[name], kind) if name in parts else nothing for name, kind in PARAMETERS.items()
+        name: compiled(name, parts[name], kind) if name in parts else nothing for name, kind in PARAMETERS.items()
     }
     user: dict[str, Getter] = dict.fromkeys(USER, nothing)
     if "User" in parts:
         found = entries(parts["User"], problems, "User", tuple(USER), tuple(USER)) or {}
-        user |= {name: values.compile(value, USER[name]) for name, (_, value) in found.items()}
+        user |= {name: compiled(f"User.{name}", value, USER[name]) for name, (_, value) in found.items()}
     if problems:
         return None
-    return _plan(node, names, tables, milestones, parameters | user)
+    return _plan(node, names, tables, milestones, parameters | user, asked)
 
 
 def _milestones(node: Node | None, names: Names, problems: Problems) -> tuple[Condition, ...]:
@@ -119,7 +125,12 @@ def _milestones(node: Node | None, names: Names, problems: Problems) -> tuple[Co
 
 
 def _plan(
-    node: Node, names: Names, tables: Declarations, milestones: tuple[Condition, ...], getters: Mapping[str, Getter]
+    node: Node,
+    names: Names,
+    tables: Declarations,
+    milestones: tuple[Condition, ...],
+    getters: Mapping[str, Getter],
+    asked: Mapping[str, set[str]],
 ) -> Plan:
     references = [reference for reference in tables.order if reference.used]
     children = [child for child in names.children.values() if child.used]
@@ -142,8 +153,16 @@ def _plan(
             for table in (names.dossier, *(c.table for c in children), *(r.table for r in references))
         ),
         columns=tuple(dict.fromkeys(use for use in names.uses if use.table in selected)),
+        needs={
+            name: frozenset(_absent(names.references[each]) for each in names.with_below(named))
+            for name, named in asked.items()
+        },
         judge=_judge(names, references, children, milestones, getters),
     )
+
+
+def _absent(reference: Reference) -> str:
+    return f"{reference.name}: no row in {reference.table.text}"
 
 
 def _lookup(reference: Reference) -> str:
@@ -166,8 +185,8 @@ def _judge(
     steps = []
     for reference in references:
         first, *more = (place for _, source in reference.pairs if (place := names.resolve(source)) is not None)
-        absent = f"{reference.name}: no row in {reference.table.text}"
-        steps.append((reference.slot, *first, tuple(more), reference.table.text, _lookup(reference), absent))
+        table = reference.table.text
+        steps.append((reference.slot, *first, tuple(more), table, _lookup(reference), _absent(reference)))
     rows_of = tuple((child.slot, child.table.text, child.order_by.text) for child in children)
     sets = tuple(
         frozenset(m for bit, m in enumerate(Milestone) if mask >> bit & 1) for mask in range(2 ** len(Milestone))

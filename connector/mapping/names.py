@@ -7,7 +7,7 @@ slot holds its rows in order). A slot whose row is not there holds an empty row,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -63,9 +63,10 @@ class ChildTable:
 
 @dataclass(slots=True)
 class Names:
-    """Everything a mapping declares. `uses` grows while values and conditions are compiled.
+    """Everything a mapping declares. `uses` and `asked` grow while values and conditions are compiled.
 
-    unreadable: names of declarations with a problem that was noted; what hangs on them is not told again.
+    asked: the references that were named. unreadable: names of declarations with a problem that was noted; what hangs
+    on them is not told again.
     """
 
     problems: Problems
@@ -73,6 +74,7 @@ class Names:
     references: dict[str, Reference] = field(default_factory=dict)
     children: dict[str, ChildTable] = field(default_factory=dict)
     uses: list[ColumnUse] = field(default_factory=list)
+    asked: set[str] = field(default_factory=set)
     unreadable: set[str] = field(default_factory=set)
 
     def resolve(
@@ -98,6 +100,7 @@ class Names:
                 self.problems.choose(path.mark, told, owner, self.references or ["(none is declared under references)"])
             return None
         self.use(reference)
+        self.asked.add(owner)
         self._note(reference.table, column, path.mark, value=value, moment=moment, whole=whole)
         return reference.slot, column
 
@@ -126,6 +129,16 @@ class Names:
             for column, source in reference.pairs:
                 self._note(reference.table, column.text, column.mark)
                 self.resolve(source)
+
+    def with_below(self, names: Iterable[str]) -> set[str]:
+        """References with all that they hang on."""
+        found: set[str] = set()
+        more = {name for name in names if name in self.references}
+        while more:
+            found |= more
+            sources = {source.text.partition(".")[0] for name in more for _, source in self.references[name].pairs}
+            more = {owner for owner in sources if owner in self.references} - found
+        return found
 
     def _note(
         self,

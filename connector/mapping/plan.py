@@ -60,6 +60,7 @@ class Plan:
     lookups: (`schema.table`, lookup) pairs by which reference rows are looked up (`DossierView.reference`).
     children: the child tables in use.
     tables, columns: where the YAML names them, for `against_catalog`.
+    needs: parameter (`CodeTTHC`, `User.account`) → the entries of `Facts.missing` that may make it unknown.
     """
 
     selection: Selection
@@ -68,6 +69,7 @@ class Plan:
     children: tuple[Child, ...]
     tables: tuple[TableUse, ...]
     columns: tuple[ColumnUse, ...]
+    needs: Mapping[str, frozenset[str]]
     judge: Callable[[DossierView], Facts]
 
     def facts(self, view: DossierView) -> Facts:

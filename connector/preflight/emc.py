@@ -24,7 +24,7 @@ from connector.finding import Finding, Severity, ok
 from connector.settings import EmcSettings
 
 _SOON_DAYS = 30
-_SUBJECT = "emc.url"
+SUBJECT = "emc.url"
 
 # X509_V_ERR_* of OpenSSL's x509_vfy.h.
 _EXPIRED, _NOT_YET_VALID, _WRONG_HOST, _WRONG_ADDRESS = 10, 9, 62, 64
@@ -51,11 +51,32 @@ def check_emc(settings: EmcSettings, now: datetime, timeout: float = 5.0) -> lis
         )
         return [_error("EMC-C1", f"{where} cannot be reached: {error.strerror or error}", mend)]
     with plain:
-        reached = ok("EMC-C1", _SUBJECT, f"{where} takes connections")
+        reached = ok("EMC-C1", SUBJECT, f"{where} takes connections")
         if not secure:
             what = "no TLS: for a simulator only"
-            return [reached, Finding("EMC-C2", Severity.NOTE, _SUBJECT, what)]
+            return [reached, Finding("EMC-C2", Severity.NOTE, SUBJECT, what)]
         return [reached, _certificate(settings, plain, host, now)]
+
+
+class Unreachable(Exception):
+    """EMC's address does not lead to a connection."""
+
+
+def connect(settings: EmcSettings, timeout: float) -> socket.socket:
+    """A connection to EMC, verified as the push verifies it. Unreachable or OSError when there is none."""
+    parts = urlsplit(settings.url)
+    host, secure = parts.hostname or "", parts.scheme == "https"
+    try:
+        plain = _connect(_resolve(host, parts.port or (443 if secure else 80), timeout), timeout)
+    except (UnicodeError, TimeoutError) as error:
+        raise Unreachable("no answer from the name server") from error
+    if not secure:
+        return plain
+    try:
+        return _trusting(settings).wrap_socket(plain, server_hostname=host)
+    except BaseException:
+        plain.close()
+        raise
 
 
 def _resolve(host: str, port: int, timeout: float) -> list[tuple[socket.AddressFamily, tuple[object, ...]]]:
@@ -91,7 +112,7 @@ def _connect(addresses: list[tuple[socket.AddressFamily, tuple[object, ...]]], t
 
 def _certificate(settings: EmcSettings, plain: socket.socket, host: str, now: datetime) -> Finding:
     try:
-        context = ssl.create_default_context(cafile=str(settings.ca_file) if settings.ca_file else None)
+        context = _trusting(settings)
     except OSError as error:
         what = f"{settings.ca_file} cannot be used: {error.strerror or 'no PEM certificates in it'}"
         return _error("EMC-C2", what, ("emc.ca_file: a file of PEM certificates",))
@@ -104,6 +125,10 @@ def _certificate(settings: EmcSettings, plain: socket.socket, host: str, now: da
         cause = error.reason if isinstance(error, ssl.SSLError) else error.strerror or "no answer in time"
         mend = ("see that emc.url names EMC itself, on its TLS port, and not a proxy in between",)
         return _error("EMC-C2", f"no TLS connection: {cause}", mend)
+
+
+def _trusting(settings: EmcSettings) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(settings.ca_file) if settings.ca_file else None)
 
 
 def _mend(error: ssl.SSLCertVerificationError, host: str) -> str:
@@ -122,9 +147,9 @@ def _expiry(certificate: Mapping[str, object], now: datetime) -> Finding:
     what = f"the certificate is trusted, and valid until {until:%Y-%m-%d} ({days} days)"
     if days < _SOON_DAYS:
         mend = ("EMC must renew it: tell them",)
-        return Finding("EMC-C2", Severity.WARNING, _SUBJECT, what, mend, "operator")
-    return ok("EMC-C2", _SUBJECT, what)
+        return Finding("EMC-C2", Severity.WARNING, SUBJECT, what, mend, "operator")
+    return ok("EMC-C2", SUBJECT, what)
 
 
 def _error(check: str, what: str, mend: tuple[str, ...]) -> Finding:
-    return Finding(check, Severity.ERROR, _SUBJECT, what, mend, "operator")
+    return Finding(check, Severity.ERROR, SUBJECT, what, mend, "operator")

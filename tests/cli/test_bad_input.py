@@ -233,7 +233,7 @@ def test_a_port_that_is_taken(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "check", "setup", "preview", "run", "capture", "deliver", "status", "simulator"]
+    "command", ["demo", "check", "setup", "preview", "report", "run", "capture", "deliver", "status", "simulator"]
 )
 def test_every_command_explains_itself(command: str) -> None:
     """--help has an example."""

@@ -45,7 +45,7 @@ def test_the_open_points_name_settings_and_their_defaults() -> None:
     """Every setting of the open points exists, and its default is the one told."""
     defaults = EmcSettings()
     named = [row for row in ROWS if len(row) == 4 and row[1].startswith("`") and not row[0].startswith("`")]
-    assert len(named) == 9
+    assert len(named) == 10
     for _, settings, default, _ in named:
         for setting in re.findall(r"`(\w+)`", settings):
             value = getattr(defaults, setting)

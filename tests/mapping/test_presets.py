@@ -71,7 +71,7 @@ def test_the_level_of_each_agency_can_be_used(database: Database) -> None:
     text = (resources.files("connector.mapping") / "presets" / "opencps-v2.yml").read_text("utf-8")
     offered = "".join(f"{line[8:]}\n" for line in text.splitlines() if line.startswith("  #     "))
     plan = preset("opencps-v2", f"SiteId: 327\n{offered}".encode())
-    with psycopg.connect(database.dsn()) as connection:
+    with psycopg.connect(database.dsn(), autocommit=True) as connection:
         connection.execute(SCHEMAS["opencps-v2"].read_text("utf-8").encode())
         connection.execute(
             """INSERT INTO opencps_serviceinfo (serviceinfoid, servicecode, maxlevel) VALUES (1, '1.000001', 4);
@@ -80,6 +80,6 @@ def test_the_level_of_each_agency_can_be_used(database: Database) -> None:
             INSERT INTO opencps_dossier (dossierid, servicecode, govagencycode)
                 VALUES (1, '1.000001', 'H01'), (2, '1.000001', 'H02'), (3, '1.000001', 'H03')"""
         )
-        reader = LiveReader(connection, plan.selection, "nothing")
-        told = [plan.facts(dossier) for dossier in reader.dossiers(3)]
+        reader = LiveReader(connection, plan, "nothing")
+        told = [facts for batch in reader.newest(3) for facts in reader.facts(batch.dossiers)]
     assert [(facts.level, len(facts.missing)) for facts in told] == [(None, 1), (3, 0), (0, 0)]

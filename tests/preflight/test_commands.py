@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import socket
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,22 @@ from connector.cli import app
 from connector.errors import SourceError
 
 
-class Commands:
-    """The two commands, a configuration that suits them, and an EMC that takes connections."""
+class Emc(BaseHTTPRequestHandler):
+    """Answers as an API does that is not asked for an event."""
 
-    def __init__(self, attached: Attached, directory: Path, emc: socket.socket) -> None:
+    def do_OPTIONS(self) -> None:
+        self.send_response(405)
+        self.send_header("Allow", "POST")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing."""
+
+
+class Commands:
+    """The two commands, a configuration that suits them, and an EMC that answers."""
+
+    def __init__(self, attached: Attached, directory: Path, port: int) -> None:
         self.attached = attached
         self.config = directory / "emc-cdc.yml"
         self.settings: dict[str, Any] = {
@@ -31,7 +44,7 @@ class Commands:
             "source": {"dsn": attached.server.dsn("emc_cdc", attached.database), "data": str(directory / "capture")},
             "log": {"embedded": {"path": str(directory / "log.sqlite")}},
             "mapping": {"extends": "preset:one-stop-generic", "SiteId": 327},
-            "emc": {"url": f"http://127.0.0.1:{emc.getsockname()[1]}/TrackingMCDT"},
+            "emc": {"url": f"http://127.0.0.1:{port}/TrackingMCDT"},
             "delivery": {"state": str(directory / "state")},
         }
 
@@ -56,8 +69,12 @@ def commands(database: Database, tmp_path: Path) -> Iterator[Commands]:
     schema = resources.files("connector.demo.legacy").joinpath("schema.sql").read_text(encoding="utf-8")
     with psycopg.connect(attached.server.dsn("owner", database.name)) as connection:
         connection.execute(schema.encode())
-    with socket.create_server(("127.0.0.1", 0), backlog=50) as emc:
-        yield Commands(attached, tmp_path, emc)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Emc) as emc:
+        serving = threading.Thread(target=emc.serve_forever, kwargs={"poll_interval": 0.01})
+        serving.start()
+        yield Commands(attached, tmp_path, emc.server_port)
+        emc.shutdown()
+        serving.join()
 
 
 def test_from_nothing_to_ready(commands: Commands) -> None:
@@ -183,7 +200,7 @@ def test_a_database_that_cannot_be_reached(commands: Commands) -> None:
     code, said = commands.run("check", "--json")
     assert code == 2
     assert [one["check"] for one in json.loads(said)["findings"]] == [
-        "PG-01", "LOG-01", "LOG-02", "LOG-03", "DIR-01", "DIR-01", "EMC-C1", "EMC-C2",
+        "PG-01", "LOG-01", "LOG-02", "LOG-03", "DIR-01", "DIR-01", "EMC-C1", "EMC-C2", "EMC-C3",
     ]  # fmt: skip
 
 

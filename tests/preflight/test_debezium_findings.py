@@ -19,6 +19,7 @@ from connector import pipeline
 from connector.change.selection import Role, Selection, TableSelection
 from connector.cli.guard import guard
 from connector.cli.preview import preview
+from connector.cli.report import report
 from connector.cli.setup import setup
 from connector.cli.snapshot import snapshot
 from connector.cli.tail import tail
@@ -89,6 +90,7 @@ def configuration(directory: Path, prefix: str, brokers: str) -> Path:
         lambda path: guard(path),
         lambda path: snapshot(path, everything=True),
         lambda path: preview(path),
+        lambda path: report(path),
         lambda path: tail(path),
     ],
 )

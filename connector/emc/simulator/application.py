@@ -32,7 +32,8 @@ from connector.emc.simulator.faults import FAULTS, Fault, Script
 from connector.emc.simulator.page import PAGE_HEADERS, page
 from connector.emc.simulator.severing import TRANSPORT
 
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+"""Any other is no request to the API: OPTIONS, with which `check` asks who is there, is answered 405 and not kept."""
 _MAINTENANCE = (
     "<!doctype html><html><head><title>Bảo trì</title></head><body><h1>Hệ thống đang bảo trì</h1></body></html>"
 )
