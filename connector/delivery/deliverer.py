@@ -151,8 +151,9 @@ class Deliverer:
                     self._fault(error)
                 case Recorded(number, turn, seq, at):
                     holding = self._holding(number)
-                    if holding is not None and holding.turn == turn and (free := holding.opened_by(seq)):
-                        dispatch.push(free, at)
+                    if holding is not None and holding.turn == turn:
+                        self._failure = self._failure or holding.superseded
+                        dispatch.push(holding.opened_by(seq), at)
                 case Failed(error, answered):
                     self._in_flight -= answered
                     self._failure = self._failure or error

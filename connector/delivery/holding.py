@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from connector.delivery.outbox import Attempt
 from connector.delivery.partition import Partition
 from connector.delivery.recorder import Recorder
+from connector.errors import ConnectorError
 
 
 @dataclass(slots=True)
@@ -26,6 +27,8 @@ class Holding:
     out: set[int] = field(default_factory=set)
     leaving: bool = False
     """It is being given up: nothing is begun any more."""
+    superseded: ConnectorError | None = None
+    """Somebody else publishes its events: that is to end us, unless the partition turns out to be another's."""
     woken: tuple[int, int] = (-1, -1)
     recorded: int | None = None
     unrecorded: int = 0

@@ -28,7 +28,7 @@ from connector.delivery.fold import Due
 from connector.delivery.holding import Holding
 from connector.delivery.intake import Failed, Intake, Place
 from connector.delivery.partition import Partition
-from connector.delivery.publisher import Publisher, Unpublished
+from connector.delivery.publisher import Publisher, Superseded, Unpublished
 from connector.delivery.recorder import Fenced, Recorded, Recorder, Unrecorded
 from connector.errors import ConnectorError
 from connector.log.contract import LogReader, MergingReader
@@ -43,7 +43,7 @@ LOG_IDENTITY: Final = "identity"
 _AROUND_DEADLINE: Final = 30.0
 """Seconds beyond `delivery.deadline` in which a partition that is asked for is given up: for saving and recording."""
 
-News = Gained | Asked | Lost | Ended | Taken | Postponed | Fenced
+News = Gained | Asked | Lost | Ended | Taken | Postponed | Fenced | Superseded
 """What concerns which partitions are ours."""
 Item = News | Recorded | Unrecorded | Unpublished | Failed
 
@@ -134,6 +134,11 @@ class Holdings:
                     if self._membership is None:
                         raise error
                     self._lose(holding, drop)
+            case Superseded(number, error):
+                holding = self.held.get(number)
+                if holding is not None and holding.recorder is not None:
+                    holding.superseded = error
+                    holding.recorder.prove()
             case Taken(number, turn, claimed, error):
                 self._taken(number, turn, claimed, error)
             case Postponed(error):

@@ -52,10 +52,20 @@ class Unpublished:
     error: ConnectorError
 
 
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    """Somebody else publishes the events of a partition; nothing more of it is published here."""
+
+    partition: int
+    error: ConnectorError
+
+
 class Publisher:
     """Publishes ledgers. `take` may be called from the thread."""
 
-    def __init__(self, settings: Settings, alone: bool, take: Callable[[Unpublished | Failed], None]) -> None:
+    def __init__(
+        self, settings: Settings, alone: bool, take: Callable[[Unpublished | Superseded | Failed], None]
+    ) -> None:
         """alone: nothing but being fenced here would tell of a second deliver process, so that ends it."""
         kafka = settings.log.kafka
         assert kafka is not None
@@ -127,8 +137,9 @@ class Publisher:
                 if self._alone:
                     mend = "run one deliver per log; if no other one runs, start this one again: nothing is doubled"
                     raise LogError(error.operation, error.subject, error.cause, mend) from error
-                # The owner hears of it from where the state is recorded.
+                # It may be that the partition is another's by now: the record of the state tells.
                 ledger.closed = True
+                self._take(Superseded(ledger.partition, error))
             except ConnectorError as error:
                 if not retryable(error):
                     raise
@@ -154,7 +165,7 @@ class _Ledger:
         self.published: int | None = None
         self._settings = settings
         self._kafka = kafka
-        self._partition = partition
+        self.partition = partition
         self._path = path
         self._topic = events_topic(settings.name)
         self._writer: KafkaTopicWriter | None = None
@@ -188,7 +199,7 @@ class _Ledger:
         # A state that is older than the topic, or was made anew, judges again what is there.
         new = [judged for judged in found if self._reached is None or judged.place > self._reached]
         if new:
-            name, number = self._settings.name, self._partition
+            name, number = self._settings.name, self.partition
             writer.append([Pair(each.dossier.encode(), encode(name, number, self._schema_id, each)) for each in new])
             self._reached = new[-1].place
         if found:
@@ -197,7 +208,7 @@ class _Ledger:
 
     def _open(self) -> KafkaTopicWriter:
         """Fence earlier writers and find where the topic stands."""
-        settings, number = self._settings, self._partition
+        settings, number = self._settings, self.partition
         writer = KafkaTopicWriter(settings.name, self._topic, number, settings.log.partitions, self._kafka)
         try:
             tail = writer.open()
@@ -220,7 +231,7 @@ class _Ledger:
         # The state is older than the topic; the log is not.
         reader = open_reader(self._settings)
         try:
-            tail = reader.tails().get(self._partition)
+            tail = reader.tails().get(self.partition)
             end = None if tail is None else ChangeDecoder(reader.schema).decode(b'["tail"]', tail).position
         finally:
             reader.close()

@@ -79,6 +79,7 @@ class Recorder:
         self._told = False
         self._open = True
         self._abandoned = False
+        self._proof_wanted = False
         self._recorded: tuple[int, str] = (-1, "")
         """Number and offset of the last append."""
         self._idle_until = 0.0
@@ -91,6 +92,11 @@ class Recorder:
 
     def wake(self) -> None:
         """Something was made durable in the state file."""
+        self._work.set()
+
+    def prove(self) -> None:
+        """Append, also where there is nothing new: the answer tells whether the partition is ours."""
+        self._proof_wanted = True
         self._work.set()
 
     def stop(self) -> None:
@@ -150,11 +156,13 @@ class Recorder:
         try:
             head = journal.head_of(db)
             place = head.meta.get("offset", "0")
-            if (head.seq, place) == self._recorded:
-                return
-            if head.seq == self._recorded[0] and monotonic() < self._idle_until:
-                # Only the fold has gone on: often, in a backlog.
-                return
+            if not self._proof_wanted:
+                if (head.seq, place) == self._recorded:
+                    return
+                if head.seq == self._recorded[0] and monotonic() < self._idle_until:
+                    # Only the fold has gone on: often, in a backlog.
+                    return
+            self._proof_wanted = False
             self._store.append(journal.noted(db, self._recorded[0], head), head.offset)
         finally:
             db.execute("ROLLBACK")

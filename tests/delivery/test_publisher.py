@@ -329,7 +329,6 @@ def test_whoever_is_superseded_publishes_nothing_more(settings: Settings, log: L
     failure = run.end()
     assert isinstance(failure, LogError)
     assert "fenced" in failure.cause
-    assert "run one deliver per log" in failure.mend
     assert published(settings) == []
 
 

@@ -54,7 +54,7 @@ def test_what_would_undo_the_order_is_refused(name: str, value: Value) -> None:
     assert fault.name == name
 
 
-@pytest.mark.parametrize("allowed", [{"max.in.flight": 5}, {"retries": 3}, {"linger.ms": 5}, {"group.id": "g"}])
+@pytest.mark.parametrize("allowed", [{"max.in.flight": 5}, {"retries": 3}, {"linger.ms": 5}, {"client.id": "g"}])
 def test_what_harms_nothing_is_taken(allowed: dict[str, Value]) -> None:
     """Whatever no promise rests on is the operator's."""
     assert faults_of(KafkaSettings(brokers="127.0.0.1:9", settings=allowed)) == []
