@@ -170,7 +170,7 @@ class Claimer:
     def __init__(self, claims: Claims, take: Callable[[Taken | Postponed | Failed], None]) -> None:
         self._claims = claims
         self._take = take
-        self._wanted: queue.SimpleQueue[tuple[int, int, Path, bool] | None] = queue.SimpleQueue()
+        self._wanted: queue.SimpleQueue[tuple[int, int, Path, bool, float] | None] = queue.SimpleQueue()
         self._withdrawn: set[int] = set()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="claims", daemon=True)
@@ -178,9 +178,9 @@ class Claimer:
     def start(self) -> None:
         self._thread.start()
 
-    def claim(self, partition: int, turn: int, path: Path, expected: bool) -> None:
-        """Claim a partition; turn: tells this claim from earlier ones."""
-        self._wanted.put((partition, turn, path, expected))
+    def claim(self, partition: int, turn: int, path: Path, expected: bool, after: float = 0.0) -> None:
+        """Claim a partition; turn: tells this claim from earlier ones; after: seconds to wait before."""
+        self._wanted.put((partition, turn, path, expected, after))
 
     def withdraw(self, turn: int) -> None:
         """It is not wanted any more."""
@@ -200,8 +200,9 @@ class Claimer:
         except Exception as error:  # a defect of ours must end the process, not only this thread
             self._take(Failed(defect("take a partition", error)))
 
-    def _claim(self, partition: int, turn: int, path: Path, expected: bool) -> Taken:
+    def _claim(self, partition: int, turn: int, path: Path, expected: bool, after: float) -> Taken:
         told = ""
+        self._stopping.wait(after)
         while turn not in self._withdrawn and not self._stopping.is_set():
             try:
                 claimed = self._claims.claim(partition, path, expected)

@@ -4,7 +4,8 @@
 |---------------------------------------|---------------------------------------------------------------------------|
 | a partition is gained                 | claimed on another thread (`claim`), then read on from where its state is |
 | it is asked for                       | nothing is begun any more; what is out is awaited, saved and recorded     |
-| it is lost, or its recorder is fenced | let go at once; answers that still come are dropped                       |
+| it is lost                            | let go at once; answers that still come are dropped                       |
+| its recorder is fenced                | the same; where the group still says that it is ours, claimed again       |
 | we end                                | as if all were asked for                                                  |
 
 Invariants: a partition is read, judged, pushed and recorded only while it is in `held`; a turn is never used twice, so
@@ -40,6 +41,8 @@ from connector.settings import Settings
 
 LOG_IDENTITY: Final = "identity"
 """The state's memory of the log that was read (`LogReader.identity`)."""
+_PAUSE: Final = 1.0
+"""Seconds after which a partition is claimed again that was fenced."""
 _AROUND_DEADLINE: Final = 30.0
 """Seconds beyond `delivery.deadline` in which a partition that is asked for is given up: for saving and recording."""
 
@@ -75,6 +78,8 @@ class Holdings:
         self._claiming: dict[int, int] = {}
         """Partitions that are being claimed, with the turn."""
         self._asked: list[Asked] = []
+        self._ours: set[int] = set()
+        """What the group says."""
         self._intake: Intake | None = None
         self._claims = Claims(settings, plan, hub, lambda: open_reader(settings))
         kafka = settings.log.kafka
@@ -113,16 +118,19 @@ class Holdings:
         """Something has happened to partitions. drop: hears of one that is lost. Raises what must end us."""
         match news:
             case Gained(numbers):
+                self._ours.update(numbers)
                 for number in numbers:
                     self._claim(number)
             case Asked():
                 self._asked.append(news)
+                self._ours.difference_update(news.partitions)
                 for number in news.partitions:
                     if number in self._claiming and self._claimer is not None:
                         self._claimer.withdraw(self._claiming[number])
                     if number in self.held:
                         self.held[number].leaving = True
             case Lost(numbers):
+                self._ours.difference_update(numbers)
                 for number in numbers:
                     if number in self._claiming and self._claimer is not None:
                         self._claimer.withdraw(self._claiming.pop(number))
@@ -134,6 +142,11 @@ class Holdings:
                     if self._membership is None:
                         raise error
                     self._lose(holding, drop)
+                    fault(error)
+                    if number in self._ours:
+                        # A broker that has crashed may fence, too. Where another is the owner by now, we shall hear of
+                        # it, and it takes the partition from us again.
+                        self._claim(number, _PAUSE)
             case Superseded(number, error):
                 holding = self.held.get(number)
                 if holding is not None and holding.recorder is not None:
@@ -190,10 +203,10 @@ class Holdings:
 
     # -- one partition -----------------------------------------------------------------------------------------------
 
-    def _claim(self, number: int) -> None:
+    def _claim(self, number: int, after: float = 0.0) -> None:
         assert self._claimer is not None
         turn = self._claiming[number] = next(self._turns)
-        self._claimer.claim(number, turn, self._directory.file(number), number in self._known)
+        self._claimer.claim(number, turn, self._directory.file(number), number in self._known, after)
 
     def _taken(self, number: int, turn: int, claimed: Claimed | None, error: ConnectorError | None) -> None:
         wanted = self._claiming.get(number) == turn

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
@@ -16,9 +16,10 @@ from emc.simulator_process import RunningSimulator
 from plugins.kafka import KafkaBroker
 
 from connector.delivery.status import ambiguous_attempts, status
+from connector.log.deliveries import deliveries_of
 from connector.log.kafka_topic_writer import delivery_group
 from connector.log.kafka_topics import changes_topic
-from connector.observe import Fault, PushAnswered, StateRebuilt
+from connector.observe import Fault, PartitionReleased, PushAnswered, StateRebuilt
 from connector.settings import Settings
 
 NUMBERS = range(1, 41)
@@ -132,3 +133,19 @@ def test_nothing_is_sent_that_is_not_recorded(
         run.until(lambda: sum(seen.outcome == "delivered" for seen in run.of(PushAnswered)) == 3)
         assert told <= len(run.of(PushAnswered)) - 3
     assert accepted(simulator, client, before) == {code(1): LIFE}
+
+
+def test_a_fence_that_no_owner_made_is_overcome(
+    settings: Settings, log: LoggedStory, simulator: RunningSimulator, client: httpx.Client, before: int
+) -> None:
+    """As a broker that has crashed makes one: the group says that the partitions are ours, so they are taken again."""
+    with delivering(settings) as run:
+        lives(log, 1, 2, 3)
+        run.until(lambda: sum(seen.outcome == "delivered" for seen in run.of(PushAnswered)) == 9)
+        for number in range(settings.log.partitions):
+            with closing(deliveries_of(settings, number)) as other:
+                other.open()
+        lives(log, 4, 5, 6)
+        run.until(lambda: sum(seen.outcome == "delivered" for seen in run.of(PushAnswered)) == 18)
+        assert {seen.partition for seen in run.of(PartitionReleased)} == {0, 1}
+    assert accepted(simulator, client, before) == {code(number): LIFE for number in range(1, 7)}
