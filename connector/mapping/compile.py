@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from decimal import Decimal
+from math import isfinite
 from types import MappingProxyType
 from typing import Any
 
@@ -246,7 +247,17 @@ def ordered(rows: Any, column: str) -> Any:
     return sorted(rows, key=lambda row: _order_key(row.get(column)))
 
 
-def _order_key(value: Value) -> tuple[bool, Any]:
-    if value is None or (isinstance(value, Decimal) and not value.is_finite()):
-        return False, 0
-    return True, value
+def _order_key(value: Value) -> tuple[int, Any]:
+    """Numbers, then text, then all else by its text: rows from before a change of the column's type are there, too."""
+    match value:
+        case None:
+            return 0, 0
+        case int():
+            return 1, value
+        case float():
+            return (1, value) if isfinite(value) else (0, 0)
+        case Decimal():
+            return (1, value) if value.is_finite() else (0, 0)
+        case str():
+            return 2, value
+    return 3, canonical(value)
