@@ -27,7 +27,7 @@ from pydantic_core import ErrorDetails
 from connector.errors import ConfigError, ConfigErrors
 from connector.log.kafka_cluster import faults_of
 from connector.mapping.compile import compile_mapping, unwrap
-from connector.mapping.document import ListNode, MapNode, Node, ScalarNode, plain_value, read, shape
+from connector.mapping.document import MAX_BYTES, ListNode, MapNode, Node, ScalarNode, plain_value, read, shape
 from connector.mapping.extend import extend
 from connector.mapping.marks import OPERATION, Mark, Problems, nearest
 from connector.mapping.plan import Plan, check_truncation
@@ -35,6 +35,11 @@ from connector.mapping.schema import mapping_schema
 from connector.settings import KafkaSettings, Settings
 
 PRESET = "preset:"
+_MOST_EXTENDED = 10
+_LONGEST_FILE = 1024 * 1024
+"""Bytes of what `${file:…}` names: a secret, a key, a chain of certificates."""
+_BYTES = re.compile("[\ud800-\udfff]")
+"""What Python makes of bytes in the environment that are not text."""
 _CALL = re.compile(r"\$\$\{|\$\{([^}]*)\}?")
 
 
@@ -93,9 +98,15 @@ def presets() -> list[str]:
     return sorted(entry.name.removesuffix(".yml") for entry in folder.iterdir() if entry.name.endswith(".yml"))
 
 
+def _read(path: Path, most: int) -> bytes:
+    """A file's bytes, one more than `most` at most: a wrong path may name what has no end."""
+    with path.open("rb") as file:
+        return file.read(most + 1)
+
+
 def _bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return _read(path, MAX_BYTES)
     except FileNotFoundError:
         mend = "give the right path with --config, or start from config/emc-cdc.yml"
         raise ConfigError(OPERATION, str(path), "there is no such file", mend) from None
@@ -137,12 +148,17 @@ def _named_mapping(name: ScalarNode, path: Path | None, problems: Problems, seen
         return None
     file = None if path is None or text.startswith(PRESET) else path.parent / text
     shown = text if file is None else str(file)
-    if shown in seen:
+    itself = shown if file is None else os.path.realpath(file)  # a path may go round and come back to its file
+    if itself in seen:
         problems.add(name.mark, "a mapping extends itself", "remove one of the `extends` lines")
+        return None
+    if len(seen) == _MOST_EXTENDED:
+        told = f"more than {_MOST_EXTENDED} mappings extend one another"
+        problems.add(name.mark, told, "write what they say into fewer files")
         return None
     data = _preset(text, name, problems) if file is None else _mapping_file(file, name, problems)
     inner = unwrap(read(data, shown), problems) if data is not None else None
-    return None if inner is None else resolve_mapping(inner, file, problems, (*seen, shown))
+    return None if inner is None else resolve_mapping(inner, file, problems, (*seen, itself))
 
 
 def _preset(text: str, name: ScalarNode, problems: Problems) -> bytes | None:
@@ -155,7 +171,7 @@ def _preset(text: str, name: ScalarNode, problems: Problems) -> bytes | None:
 
 def _mapping_file(file: Path, name: ScalarNode, problems: Problems) -> bytes | None:
     try:
-        return file.read_bytes()
+        return _read(file, MAX_BYTES)
     except OSError as error:
         mend = f"the path is relative to {file.parent}; for a shipped mapping write {PRESET}NAME"
         problems.add(name.mark, f"the mapping file cannot be read: {_reason(error)}", mend)
@@ -199,13 +215,23 @@ def _called(call: re.Match[str], mark: Mark, problems: Problems) -> str:
             mend = f"set it before the start: export {name}=…"
             problems.add(mark, f"the environment variable {name} is not set", f"{near} {mend}" if near else mend)
             return call[0]
+        if not value.isascii() and _BYTES.search(value):
+            problems.add(mark, f"the environment variable {name} is not UTF-8 text", "set it in a UTF-8 terminal")
+            return call[0]
         return value
     try:
-        return Path(name).read_text("utf-8").removesuffix("\n").removesuffix("\r")
-    except (OSError, UnicodeDecodeError) as error:
-        told = _reason(error) if isinstance(error, OSError) else "it is not UTF-8 text"
+        return _text(_read(Path(name), _LONGEST_FILE)).removesuffix("\n")
+    except (OSError, ValueError) as error:
+        told = _reason(error) if isinstance(error, OSError) else "it is not UTF-8 text of at most 1 MiB"
         problems.add(mark, f"the file {name} cannot be read: {told}", f"a relative path begins at {Path.cwd()}")
         return call[0]
+
+
+def _text(data: bytes) -> str:
+    """What a file holds, with one kind of line ends. Raises ValueError when that is no text, or too much."""
+    if len(data) > _LONGEST_FILE or b"\0" in data:
+        raise ValueError
+    return data.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
 
 
 # --- settings ------------------------------------------------------------------------------------------------------
@@ -220,6 +246,8 @@ def _settings(root: MapNode, problems: Problems) -> Settings | None:
         settings = Settings.model_validate(_plain(filled))
     except ValidationError as invalid:
         for error in invalid.errors(include_url=False, include_input=False):
+            if problems.full:
+                break
             _explain(error, own, problems, unresolved)
         return None
     if settings.log.kafka is not None:

@@ -142,7 +142,10 @@ class KafkaSettings(Section):
     replication_factor: int = Field(default=3, ge=1)
     min_insync_replicas: int = Field(default=2, ge=1)
     settings: dict[str, str | int | float | bool] = Field(
-        default_factory=dict, repr=False, description="any librdkafka setting, e.g. security.protocol, sasl.username"
+        default_factory=dict,
+        max_length=300,
+        repr=False,
+        description="any librdkafka setting, e.g. security.protocol, sasl.username",
     )
     events_topic: bool = Field(
         default=True, description="write every EMC event to <name>.emc-events, too, for other consumers"

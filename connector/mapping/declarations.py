@@ -115,16 +115,18 @@ class Declarations:
         """Sort references by dependence; name cycles and unknown names, also of references that nothing uses."""
         references = self.names.references
         depends = {name: list(self._depends(reference)) for name, reference in references.items()}
-        while circle := _circle(depends):
+        while not self.problems.full and (circle := _circle(depends)):
             told = f"references go in a circle: {' → '.join(circle)}"
             source = next(each for _, each in references[circle[0]].pairs if each.text.startswith(f"{circle[1]}."))
             self.problems.add(source.mark, told, "match one of them by a column of the dossier")
             # Without them, so that the next circle is told, too.
             depends = {name: [] if name in circle else on for name, on in depends.items()}
+        if self.problems.full:
+            return  # more circles than are told; nothing is compiled of them
         sorter = TopologicalSorter(depends)
         sorter.prepare()
         while sorter.is_active():
-            ready = sorter.get_ready()
+            ready = frozenset(sorter.get_ready())
             self.order += (reference for name, reference in references.items() if name in ready)
             sorter.done(*ready)
 

@@ -3,15 +3,18 @@
 Contract: one document of plain YAML: mappings, lists and scalars. Duplicate keys, anchors, aliases, merge keys, tags
 and several documents are errors, because each lets a file mean something other than what a reader sees. Unquoted
 scalars are null, true, false and numbers as in YAML 1.2's core schema; `yes`, `no`, `on`, `12:30`, dates and numbers
-with a leading zero (codes, telephone numbers) are text. Bounds: 2 MiB, 50 levels.
+with a leading zero (codes, telephone numbers) are text. Bounds, which a mapping written by people stays far below:
+2 MiB, 50 levels, 100,000 values, 20,000 characters in one of them; so a wrong file is told within seconds.
 """
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isfinite
 from typing import Literal
 
 import yaml
@@ -31,8 +34,11 @@ from connector.mapping.marks import Mark, Problems, Source
 
 MAX_BYTES = 2 * 1024 * 1024
 MAX_DEPTH = 50
+MAX_NODES = 100_000
+MAX_TEXT = 20_000
 
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)\Z")
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _DECIMAL = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]+)?)([eE][-+]?[0-9]+)?\Z")
 
 Plain = str | int | float | bool | None
@@ -114,7 +120,10 @@ def plain_value(text: str) -> Plain:
             return False
     if _INTEGER.match(text):
         return int(text) if len(text) < 20 else text  # more digits are an identifier, not a number
-    return float(text) if _DECIMAL.match(text) else text
+    if _DECIMAL.match(text):
+        number = float(text)
+        return number if isfinite(number) else text
+    return text
 
 
 def read(data: bytes, name: str) -> Node:
@@ -134,6 +143,9 @@ def _decode(data: bytes, name: str) -> str:
     if len(data) > MAX_BYTES:
         source = Source(name, ())
         problems.fail(Mark(source, 1, 1), f"the file is larger than {MAX_BYTES} bytes", "is it the right file?")
+    if data.startswith(_UTF_16) or data.count(0) * 3 > len(data):
+        # Nothing of it is shown: where a secret stands cannot be told.
+        problems.fail(Mark(Source(name, ()), 1, 1), "this is not UTF-8 text but looks like UTF-16", _SAVE)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -141,9 +153,11 @@ def _decode(data: bytes, name: str) -> str:
         source = Source.of(name, data.decode("utf-8", "replace").removeprefix("\ufeff"))
         lines = Source.of(name, good).lines
         mark = Mark(source, len(lines), len(lines[-1]) + 1)
-        problems.fail(mark, "this is not UTF-8 text", "save the file with the encoding UTF-8")
+        problems.fail(mark, "this is not UTF-8 text", _SAVE)
 
 
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
+_SAVE = "save the file with the encoding UTF-8 (in Notepad: Save as, Encoding)"
 _SYNTAX = (
     ("'\\t'", "indent with spaces, never with tabs"),
     ("mapping values are not allowed", "put text that holds ': ' in quotes, or mend the indentation of this line"),
@@ -159,8 +173,12 @@ _SYNTAX = (
 
 def _events(text: str, source: Source, problems: Problems) -> Iterator[Event]:
     """PyYAML's events; what it cannot read becomes ConfigErrors."""
+    line = column = 0
     try:
-        yield from yaml.parse(text, Loader=yaml.SafeLoader)
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            yield event
+            assert event.end_mark is not None
+            line, column = event.end_mark.line, event.end_mark.column
     except ReaderError as error:
         before = Source.of(source.name, text[: error.position]).lines
         mark = Mark(source, len(before), len(before[-1]) + 1)
@@ -176,6 +194,9 @@ def _events(text: str, source: Source, problems: Problems) -> Iterator[Event]:
         if "but got '{'" in told and source.lines[place.line][: place.column].endswith("$"):
             mend = "inside { } and [ ] put it in quotes: '${env:NAME}'"
         problems.fail(Mark(source, place.line + 1, place.column + 1), f"this is not YAML: {told}", mend)
+    except (ValueError, OverflowError):  # of "\\UFFFFFFFF" and %YAML 1.111…, which PyYAML hands on to Python
+        told = "behind this place is a number or a character that cannot be"
+        problems.fail(Mark(source, line + 1, column + 1), f"this is not YAML: {told}", "correct what follows it")
 
 
 class _Open:
@@ -217,7 +238,7 @@ class _Builder:
     def build(self, events: Iterator[Event]) -> Node | None:
         stack: list[_Open] = []
         root: Node | None = None
-        documents = 0
+        documents = nodes = 0
         for event in events:
             node: Node | None = None
             match event:
@@ -247,6 +268,11 @@ class _Builder:
                 case _:
                     pass
             if node is not None:
+                nodes += 1
+                if nodes > MAX_NODES:
+                    told = f"more than {MAX_NODES} values"
+                    self._problems.add(self._mark(event), told, "is it the right file?")
+                    return None
                 if stack:
                     stack[-1].items.append(node)
                 else:
@@ -254,6 +280,12 @@ class _Builder:
         return root
 
     def _scalar(self, event: ScalarEvent) -> ScalarNode:
+        if len(event.value) > MAX_TEXT:
+            told = f"a value of more than {MAX_TEXT} characters"
+            self._problems.add(self._mark(event), told, "put it into a file, and write ${file:PATH} here")
+        if not event.value.isprintable() and _NO_TEXT.search(event.value):
+            told = "neither the character 0 nor half a character (\\ud800 to \\udfff) is text"
+            self._problems.add(self._mark(event), told, "remove it")
         plain = event.style is None
         value = plain_value(event.value) if plain else event.value
         return ScalarNode(value, event.value, plain, self._mark(event), event.value)

@@ -2,7 +2,8 @@
 
 Contract: every problem names `file:line:column`, shows the line with a caret, says what is allowed and, where one is
 near, the right name. A line that may hold a secret is shown without its value: what is under `dsn`, `headers` or
-`settings`, what is named like a password, and passwords inside URLs.
+`settings`, what is named like a password, and passwords inside URLs. What a file holds costs little to tell of: the
+first hundred problems, the first of the allowed names, no line that no person wrote, no sign a terminal would obey.
 """
 
 from __future__ import annotations
@@ -21,9 +22,18 @@ OPERATION = "read the configuration"
 _NEWLINES = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 _WIDTH = 100
 """Columns of a line that are shown."""
+_LONGEST_LINE = 2000
+"""Characters of a line that is shown at all."""
+MOST_TOLD = 100
+"""Problems that are told at once; more are not read by anyone, and would cost the square of their number."""
+_MOST_NAMES = 100
+_MOST_COMPARED = 1000
+"""Names among which the nearest is looked for."""
+_MOST_SAID = 1000
 
 _SECRET_KEY = re.compile(
-    r"""(?ix) ["']? \b ( dsn | headers | settings | [\w.-]* (?: password | passwd | secret | token | credential
+    r"""(?ix) ["']? (?<![\w.-]) ( (?: [\w.-]* [.-] )? (?: dsn | headers | settings )
+    | [\w.-]* (?: password | passwd | secret | token | credential
     | authorization | cookie | api-?key | jaas ) [\w.-]* ) ["']? \s* : """
 )
 _SECRET_WORDS = ("dsn", "headers", "settings", "password", "secret", "token", "authorization")
@@ -59,6 +69,8 @@ class Mark:
     def excerpt(self, *, hide: bool = False) -> str:
         """The line with a caret under the place, without secrets; `hide` leaves out all that follows the place."""
         line = self.source.lines[self.line - 1] if self.line <= len(self.source.lines) else ""
+        if len(line) > _LONGEST_LINE:
+            return f"{self.line:>5} | (a line of {len(line)} characters)"
         shown = _without_secrets(self.source.lines, self.line - 1)
         if hide and shown == line:
             shown = f"{line[: self.column - 1 + self.width]}: ***"
@@ -71,12 +83,13 @@ class Mark:
         number = f"{self.line:>5} | "
         pad = "".join("\t" if c == "\t" else " " * _cells(c) for c in shown[first:start])
         caret = "^" * max(1, sum(_cells(c) for c in shown[start : min(start + width, first + _WIDTH)]))
-        return f"{number}{window}\n{' ' * 5} | {pad}{caret}"
+        return f"{number}{_harmless(window)}\n{' ' * 5} | {pad}{caret}"
 
 
 def problem(mark: Mark, cause: str, mend: str, *, hide: bool = False) -> ConfigError:
     """One error at one place; `hide` shows nothing of the line behind it."""
-    return ConfigError(OPERATION, str(mark), f"{cause}\n{mark.excerpt(hide=hide)}", mend)
+    told = f"{_harmless(_short(cause))}\n{mark.excerpt(hide=hide)}"
+    return ConfigError(OPERATION, str(mark), told, _harmless(_short(mend, _MOST_SAID * 10)))
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str | None:
@@ -87,18 +100,25 @@ def nearest(word: str, allowed: Iterable[str]) -> str | None:
 
 
 class Problems:
-    """Collects problems so that a person sees all of them at once."""
+    """Collects problems so that a person sees all of them at once; of very many, that there are more."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, int, int, str], ConfigError] = {}
+        self._left_out: Mark | None = None
 
     def __bool__(self) -> bool:
         return bool(self._found)
 
+    @property
+    def full(self) -> bool:
+        """Whether nothing more will be told: the rest need not be looked for."""
+        return self._left_out is not None
+
     def add(self, mark: Mark, cause: str, mend: str, *, hide: bool = False) -> None:
         """One more; a second one at the same place with the same cause is dropped. `hide` as in `problem`."""
-        place = (mark.source.name, mark.line, mark.column, cause)
-        self._found.setdefault(place, problem(mark, cause, mend, hide=hide))
+        if self._wanted(mark, cause):
+            place = (mark.source.name, mark.line, mark.column, cause)
+            self._found[place] = problem(mark, cause, mend, hide=hide)
 
     def fail(self, mark: Mark, cause: str, mend: str) -> NoReturn:
         """One more, after which nothing can be read: raise what was found."""
@@ -107,13 +127,26 @@ class Problems:
 
     def choose(self, mark: Mark, cause: str, word: str, allowed: Iterable[str], *, hide: bool = False) -> None:
         """`word` is none of the allowed ones: names them all, the nearest first."""
+        if not self._wanted(mark, cause):
+            return
         names = list(allowed)
-        near = nearest(word, names)
-        self.add(mark, cause, f"{near + ' ' if near else ''}allowed here: {', '.join(names)}", hide=hide)
+        near = nearest(word, names[:_MOST_COMPARED])
+        listed = ", ".join(names[:_MOST_NAMES]) + (" …" if len(names) > _MOST_NAMES else "")
+        self.add(mark, cause, f"{near + ' ' if near else ''}allowed here: {listed}", hide=hide)
+
+    def _wanted(self, mark: Mark, cause: str) -> bool:
+        """Whether a problem is to be told: it is not yet, and there is room."""
+        if (mark.source.name, mark.line, mark.column, cause) in self._found:
+            return False
+        if len(self._found) >= MOST_TOLD:
+            self._left_out = self._left_out or mark
+            return False
+        return True
 
     def join(self, other: Problems) -> None:
         """Take over what another step found."""
         self._found |= other._found
+        self._left_out = self._left_out or other._left_out
 
     def at(self, mark: Mark) -> bool:
         """Whether there is a problem at this place."""
@@ -127,10 +160,24 @@ class Problems:
 
     def errors(self) -> list[ConfigError]:
         """Everything found, in the order of the files' lines."""
-        return [error for _, error in sorted(self._found.items(), key=lambda item: item[0])]
+        told = [error for _, error in sorted(self._found.items(), key=lambda item: item[0])]
+        if self._left_out is None:
+            return told
+        more = "there are more errors, which are not told; the first of them is here"
+        return [*told, ConfigError(OPERATION, str(self._left_out), more, "correct those above, then read it again")]
 
     def _all(self) -> ConfigErrors:
         return ConfigErrors(self.errors())
+
+
+def _short(text: str, most: int = _MOST_SAID) -> str:
+    """Text without its middle where it is long: what is wrong stands at its end."""
+    return text if len(text) <= most else f"{text[: most // 2]} … {text[-most // 2 :]}"
+
+
+def _harmless(text: str) -> str:
+    """Text without what a terminal would obey or cannot show."""
+    return "".join(c if c.isprintable() or c in "\t\n" else "\ufffd" for c in text)
 
 
 def _cells(character: str) -> int:
@@ -166,12 +213,15 @@ def _secret_key(line: str) -> re.Match[str] | None:
 def _under_secret(lines: tuple[str, ...], index: int) -> bool:
     """Whether a line above, with less indentation at each step, opens a section that holds secrets."""
     depth = _indent(lines[index])
-    for line in reversed(lines[:index]):
-        if not line.strip() or line.lstrip().startswith("#") or _indent(line) >= depth:
+    deeper = " " * depth
+    for above in range(index - 1, -1, -1):
+        line = lines[above]
+        if line.startswith(deeper) or not line.strip() or line.lstrip().startswith("#") or _indent(line) >= depth:
             continue
-        if _secret_key(line):
+        if len(line) > _LONGEST_LINE or _secret_key(line):
             return True
         depth = _indent(line)
+        deeper = " " * depth
         if depth == 0:
             return False
     return False
