@@ -29,7 +29,7 @@ from connector.log.kafka_cluster import faults_of
 from connector.mapping.compile import compile_mapping, unwrap
 from connector.mapping.document import ListNode, MapNode, Node, ScalarNode, plain_value, read, shape
 from connector.mapping.extend import extend
-from connector.mapping.marks import OPERATION, Mark, Problems, nearest
+from connector.mapping.marks import OPERATION, Mark, Problems, Source, nearest
 from connector.mapping.plan import Plan, check_truncation
 from connector.mapping.schema import mapping_schema
 from connector.settings import KafkaSettings, Settings
@@ -91,6 +91,23 @@ def presets() -> list[str]:
     """The names of the presets that are shipped."""
     folder = resources.files("connector.mapping") / "presets"
     return sorted(entry.name.removesuffix(".yml") for entry in folder.iterdir() if entry.name.endswith(".yml"))
+
+
+def preset_texts() -> dict[str, str]:
+    """The text of each preset that is shipped."""
+    folder = resources.files("connector.mapping") / "presets"
+    return {name: (folder / f"{name}.yml").read_text("utf-8") for name in presets()}
+
+
+def fill(text: str, subject: str) -> str:
+    """`text` with the values of `${env:…}` and `${file:…}`; `subject` says in errors where it was given."""
+    problems = Problems()
+    # Without its line, which may hold a password.
+    node = ScalarNode(text, text, plain=False, mark=Mark(Source(subject, ()), 1, 1), written=subject)
+    filled = substitute(node, problems, retype=False)
+    problems.raise_found()
+    assert isinstance(filled, ScalarNode)
+    return filled.text
 
 
 def _bytes(path: Path) -> bytes:
