@@ -105,7 +105,9 @@ def fill(text: str, subject: str) -> str:
     # Without its line, which may hold a password.
     node = ScalarNode(text, text, plain=False, mark=Mark(Source(subject, ()), 1, 1), written=subject)
     filled = substitute(node, problems, retype=False)
-    problems.raise_found()
+    if problems:
+        error = problems.errors()[0]
+        raise ConfigError(OPERATION, subject, error.cause.partition("\n")[0], error.mend)
     assert isinstance(filled, ScalarNode)
     return filled.text
 

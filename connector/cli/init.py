@@ -69,9 +69,9 @@ def init(
 ) -> None:
     """Look at a database and draft a configuration: mapping, reasons, open questions.
 
-    It only reads, in small samples, and creates nothing but the file. What is not known is never guessed: such a
-    parameter stays unknown, and its dossiers are held, until its QUESTION in the file is answered. A system that a
-    preset is written for is recognised. The draft holds no password and no personal data.
+    It only reads, in small samples, and creates nothing but the file. What only names suggest is marked there «cần
+    xác nhận»; what is not known stays unknown, and its dossiers are held, until its QUESTION is answered. A system
+    that a preset is written for is recognised, unless --dossier names the table. docs/init.md tells more.
     Exit code 0: nothing is open. 1: there are questions, each at its line. 2: no draft could be made.
 
     Example: PGPASSWORD=… emc-cdc init --dsn 'host=db dbname=motcua user=emc_cdc' --schema motcua
@@ -135,8 +135,10 @@ def _look(
         unread = tuple(table for table in inventory.tables if not table.readable and _of_interest(table))
         found = recognise(inventory, configurations.preset_texts()) if dossier is None else None
         if found is not None:
+            _require_anchor(found.dossier)
             drafted = from_preset(inventory, found, written, site_id)
-            return Looked(drafted, inventory, (), found, _unread_of(found, unread), {})
+            unread = tuple(table for table in found.tables.values() if not table.readable)
+            return Looked(drafted, inventory, (), found, unread, {})
         sampler = Sampler(connection)
         likely = [_chosen(inventory, dossier)] if dossier is not None else drafting.shortlist(inventory)
         shapes: dict[str, Shapes] = {}
@@ -147,9 +149,7 @@ def _look(
         if not ranked or (dossier is None and ranked[0].score < drafting.ENOUGH):
             raise _none(inventory, ranked, unread)
         best = ranked[0].table
-        if best.anchor is None:
-            mend = f"the tables' owner gives {shown(best.full_name)} a primary key, or name another with --dossier"
-            raise SourceError(OPERATION, shown(best.full_name), "it has no column that is never NULL", mend)
+        _require_anchor(best)
         for table in around(inventory, best):
             if table.full_name not in shapes:
                 shapes[table.full_name] = sampler.shapes(table)
@@ -169,9 +169,11 @@ def _of_interest(table: Table) -> bool:
     return any(pattern.search(compact(table.name)) for pattern in TABLES.values())
 
 
-def _unread_of(found: Recognised, unread: Sequence[Table]) -> tuple[Table, ...]:
-    mine = [table for table in found.tables.values() if not table.readable]
-    return tuple({table.full_name: table for table in (*mine, *(one for one in unread if one in mine))}.values())
+def _require_anchor(table: Table) -> None:
+    """What is unknown is written over a column that always has a value."""
+    if table.anchor is None:
+        mend = f"the tables' owner gives {shown(table.full_name)} a primary key, or name another with --dossier"
+        raise SourceError(OPERATION, shown(table.full_name), "it has no column that is never NULL", mend)
 
 
 def _chosen(inventory: Inventory, name: str) -> Table:

@@ -22,15 +22,52 @@ from connector.mapping.document import MapNode, ScalarNode, read
 
 NAMES = st.one_of(
     st.sampled_from(
-        ["ho_so", "HoSo", "Hồ sơ", "ma_ho_so", "MaHoSo", "trang_thai", "TrangThaiID", "ngay_tiep_nhan", "thu_tuc_id"]
-        + ["thu_tuc", "DM_ThuTuc", "don_vi", "don_vi_id", "thanh_toan", "ho_so_id", "hinh_thuc", "tai_khoan", "loai"]
-        + ["id", "ma", "ten", "muc_do", "kenh_nop", "hinh_thuc_tra", "tu_dvcqg", "ma_dinh_danh", "online", "null"]
-        + ["true", "count", "exists", "42", "${env:HOME}", "$${x", "- a: b", '"', "'", "a\nb", "#", "{", "\x7f", "\u2028"]
+        [
+            "ho_so",
+            "HoSo",
+            "ma_ho_so",
+            "MaHoSo",
+            "trang_thai",
+            "TrangThaiID",
+            "ngay_tiep_nhan",
+            "thu_tuc_id",
+            "thu_tuc",
+            "DM_ThuTuc",
+            "don_vi",
+            "don_vi_id",
+            "thanh_toan",
+            "ho_so_id",
+            "hinh_thuc",
+            "tai_khoan",
+            "loai",
+            "id",
+            "ma",
+            "ten",
+            "muc_do",
+            "kenh_nop",
+            "hinh_thuc_tra",
+            "tu_dvcqg",
+            "ma_dinh_danh",
+            "online",
+            "null",
+            "true",
+            "count",
+            "exists",
+            "42",
+            "${env:HOME}",
+            "$${x",
+            "#",
+            "{",
+            '"',
+            "'",
+            "\x7f",
+        ]
     ),
+    st.sampled_from(["Hồ sơ", "- a: b", "a\nb", "\u2028"]),
     st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), min_size=1, max_size=20),
 ).filter(nameable)
 TEXTS = st.one_of(
-    st.sampled_from(["da_xu_ly", "Đã trả", "1", "007", "null", "true", "${env:HOME}", "a: b", "~", "", " ", "x\ny", "4.0"]),
+    st.sampled_from(["da_xu_ly", "Đã trả", "1", "007", "null", "true", "${env:HOME}", "a: b", "~", "", " ", "x\ny"]),
     st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=45),
 )
 WORDS = st.lists(st.builds(Word, TEXTS, st.none() | st.integers(0, 9), TEXTS), max_size=8)
@@ -81,7 +118,7 @@ def loads(draft: Draft) -> configuration.Configuration:
 @settings(max_examples=150)
 @given(inventories(), st.data())
 def test_whatever_the_catalog_holds_the_draft_loads(inventory: Inventory, data: st.DataObject) -> None:
-    """Every table of a made-up catalog, drafted as the dossiers', gives YAML that loads, with questions at their lines."""
+    """Any table of a made-up catalog, taken for the dossiers', gives YAML that loads, with questions at their lines."""
     for dossier in inventory.tables:
         if dossier.anchor is None:
             continue
