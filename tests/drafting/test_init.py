@@ -145,8 +145,9 @@ def test_the_answered_draft_tells_what_the_preset_tells(init: Init, database: Da
         told_now: list[list[Any]] = [[], []]
         for plan, state, events in zip(plans, states, told_now, strict=True):
             with ask(settings) as connection:
-                for dossier in LiveReader(connection, plan.selection, "none").dossiers(50):
-                    facts = plan.facts(dossier)
+                reader = LiveReader(connection, plan, "none")
+                dossiers = [dossier for batch in reader.newest(50) for dossier in batch.dossiers]
+                for dossier, facts in zip(dossiers, reader.facts(dossiers), strict=True):
                     number = dossier.dossier["ma_ho_so"]
                     verdict = judge(state.get(number), facts, EmcSettings())
                     state[number] = verdict.told
@@ -334,11 +335,12 @@ def test_thousands_of_tables_are_asked_for_at_once(init: Init, database: Databas
 
 
 def test_a_large_table_is_sampled_and_a_locked_one_not_waited_for(init: Init, database: Database) -> None:
-    """Of 60,000 rows some thousand are read, from all over the table; a locked table is told and left out."""
+    """Of 60,000 rows some thousand are read, from all over it; a locked table is told and left out."""
     execute(
         database,
         UGLY,
-        """INSERT INTO "Một Cửa"."tblHồSơ" SELECT g, '000.00.11.H56-191203-' || g, 1, 2 + (g > 41000)::int, now(), '', ''
+        """INSERT INTO "Một Cửa"."tblHồSơ"
+           SELECT g, '000.00.11.H56-191203-' || g, 1, 2 + (g > 41000)::int, now(), '', ''
            FROM generate_series(1000, 61000) g""",
         "ANALYZE",
     )
