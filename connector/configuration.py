@@ -29,7 +29,7 @@ from connector.log.kafka_cluster import faults_of
 from connector.mapping.compile import compile_mapping, unwrap
 from connector.mapping.document import MAX_BYTES, ListNode, MapNode, Node, ScalarNode, plain_value, read, shape
 from connector.mapping.extend import extend
-from connector.mapping.marks import OPERATION, Mark, Problems, nearest
+from connector.mapping.marks import OPERATION, Mark, Problems, Source, nearest
 from connector.mapping.plan import Plan, check_truncation
 from connector.mapping.schema import mapping_schema
 from connector.settings import KafkaSettings, Settings
@@ -102,6 +102,25 @@ def _read(path: Path, most: int) -> bytes:
     """A file's bytes, one more than `most` at most: a wrong path may name what has no end."""
     with path.open("rb") as file:
         return file.read(most + 1)
+
+
+def preset_texts() -> dict[str, str]:
+    """The text of each preset that is shipped."""
+    folder = resources.files("connector.mapping") / "presets"
+    return {name: (folder / f"{name}.yml").read_text("utf-8") for name in presets()}
+
+
+def fill(text: str, subject: str) -> str:
+    """`text` with the values of `${env:…}` and `${file:…}`; `subject` says in errors where it was given."""
+    problems = Problems()
+    # Without its line, which may hold a password.
+    node = ScalarNode(text, text, plain=False, mark=Mark(Source(subject, ()), 1, 1), written=subject)
+    filled = substitute(node, problems, retype=False)
+    if problems:
+        error = problems.errors()[0]
+        raise ConfigError(OPERATION, subject, error.cause.partition("\n")[0], error.mend)
+    assert isinstance(filled, ScalarNode)
+    return filled.text
 
 
 def _bytes(path: Path) -> bytes:

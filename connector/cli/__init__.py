@@ -17,6 +17,7 @@ from connector.cli import (
     deliver,
     demo,
     guard,
+    init,
     preview,
     report,
     run,
@@ -39,6 +40,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command()(demo.demo)
+app.command()(init.init)
 app.command()(check.check)
 app.command()(setup.setup)
 app.command()(preview.preview)
