@@ -18,6 +18,7 @@ from connector.cli import (
     demo,
     guard,
     preview,
+    reconcile,
     report,
     run,
     setup,
@@ -43,6 +44,7 @@ app.command()(check.check)
 app.command()(setup.setup)
 app.command()(preview.preview)
 app.command()(report.report)
+app.command()(reconcile.reconcile)
 app.command()(run.run)
 app.command()(capture.capture)
 app.command()(deliver.deliver)
