@@ -297,9 +297,9 @@ class _Reading:
         if len(cells) < self._width:
             cells = [*cells, *("" for _ in range(self._width - len(cells)))]
         before = len(self._faults)
-        for name, place in self._used:
-            if cells[place] is _FORMULA:
-                self._fault(number, place, name, "it is a formula or an error, not a value")
+        for used, at_place in self._used:
+            if cells[at_place] is _FORMULA:
+                self._fault(number, at_place, used, "it is a formula or an error, not a value")
         if len(self._faults) > before:
             return None
         user: Mapping[str, Any] = {}
@@ -313,7 +313,7 @@ class _Reading:
             try:
                 value = read(_plain(user.get(name) if place is None else cells[place]))
             except ValueError as error:
-                self._fault(number, (self._user or 0) if place is None else place, name, f"it is {error}")
+                self._fault(number, self._user or 0 if place is None else place, name, f"it is {error}")
                 continue
             if not value and name in NEEDED:
                 self._fault(number, place or 0, name, "it is empty (merged cells hold their value once only)")
