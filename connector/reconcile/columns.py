@@ -72,7 +72,10 @@ def spellings(more: Mapping[str, Sequence[str]]) -> dict[str, str]:
 
 def text(value: object) -> str:
     """A text without what writing it down may change: composition, line ends, space around it."""
-    plain = str(value).replace("\r\n", "\n").replace(SEPARATOR, "").strip()
+    plain = str(value)
+    if not plain.isprintable():
+        plain = plain.replace("\r\n", "\n").replace(SEPARATOR, "")
+    plain = plain.strip()
     return plain if plain.isascii() else unicodedata.normalize("NFC", plain)
 
 

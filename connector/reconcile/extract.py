@@ -297,11 +297,12 @@ class _Reading:
         if len(cells) < self._width:
             cells = [*cells, *("" for _ in range(self._width - len(cells)))]
         before = len(self._faults)
-        for used, at_place in self._used:
-            if cells[at_place] is _FORMULA:
-                self._fault(number, at_place, used, "it is a formula or an error, not a value")
-        if len(self._faults) > before:
-            return None
+        if _FORMULA in cells:
+            for used, at_place in self._used:
+                if cells[at_place] is _FORMULA:
+                    self._fault(number, at_place, used, "it is a formula or an error, not a value")
+            if len(self._faults) > before:
+                return None
         user: Mapping[str, Any] = {}
         if self._user is not None:
             try:
@@ -310,8 +311,9 @@ class _Reading:
                 self._fault(number, self._user, WHOLE_USER, "it is no JSON object")
         values = []
         for name, place, read in self._plan:
+            cell = user.get(name) if place is None else cells[place]
             try:
-                value = read(_plain(user.get(name) if place is None else cells[place]))
+                value = read(cell if type(cell) is str else _plain(cell))
             except ValueError as error:
                 self._fault(number, self._user or 0 if place is None else place, name, f"it is {error}")
                 continue
