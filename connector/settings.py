@@ -300,6 +300,14 @@ class ConsoleSettings(Section):
     listen: str = Field(default="127.0.0.1:8088", pattern=r"^[^:]*:\d{1,5}$|^\[[0-9a-fA-F:]+\]:\d{1,5}$")
 
 
+class ReconcileSettings(Section):
+    """EMC's extract (docs/reconcile.md)."""
+
+    columns: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="headings of the extract by the guide's parameter names, or Time"
+    )
+
+
 class Settings(Section):
     """One connector: one source database, one log, one EMC."""
 
@@ -309,6 +317,7 @@ class Settings(Section):
     emc: EmcSettings = EmcSettings()
     delivery: DeliverySettings = DeliverySettings()
     console: ConsoleSettings | None = ConsoleSettings()
+    reconcile: ReconcileSettings = ReconcileSettings()
 
     @model_validator(mode="before")
     @classmethod

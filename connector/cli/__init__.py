@@ -19,6 +19,7 @@ from connector.cli import (
     guard,
     init,
     preview,
+    reconcile,
     report,
     run,
     setup,
@@ -45,6 +46,7 @@ app.command()(check.check)
 app.command()(setup.setup)
 app.command()(preview.preview)
 app.command()(report.report)
+app.command()(reconcile.reconcile)
 app.command()(run.run)
 app.command()(capture.capture)
 app.command()(deliver.deliver)

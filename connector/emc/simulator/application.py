@@ -3,6 +3,7 @@
 POST <path>           the API; every request is examined, may meet a scripted fault, and is kept
 GET  /received        what was kept, as JSON; `?after=N` only ids larger than N
 POST /faults          sets the script of faults: a JSON list, empty for none
+GET  /extract.csv     what EMC would hand out for a reconciliation: the accepted events; /extract.xlsx the same
 GET  /                the page; `?dossier=` and `?verdict=` filter
 GET  /healthz         200 while it works
 
@@ -28,6 +29,7 @@ from starlette.types import Receive, Scope, Send
 
 from connector.emc.simulator.arrivals import Answer, Arrivals, Verdict
 from connector.emc.simulator.examination import BODY_LIMIT, Examination, examine
+from connector.emc.simulator.extract import XLSX, as_csv, as_xlsx
 from connector.emc.simulator.faults import FAULTS, Fault, Script
 from connector.emc.simulator.page import PAGE_HEADERS, page
 from connector.emc.simulator.severing import TRANSPORT
@@ -51,6 +53,8 @@ class Simulator:
                 Route(path, self._tracking, methods=METHODS),
                 Route("/", self._page),
                 Route("/received", self._received),
+                Route("/extract.csv", self._extract_csv),
+                Route("/extract.xlsx", self._extract_xlsx),
                 Route("/faults", self._faults, methods=["POST"]),
                 Route("/healthz", self._healthz),
             ]
@@ -119,6 +123,12 @@ class Simulator:
         if not (after.isascii() and after.isdigit()) or len(after) > 15:
             return JSONResponse({"message": "after must be a whole number, the last id you know"}, 400)
         return Response(self.arrivals.after(int(after)), media_type="application/json")
+
+    async def _extract_csv(self, _: Request) -> Response:
+        return Response(as_csv(self.arrivals), media_type="text/csv; charset=utf-8")
+
+    async def _extract_xlsx(self, _: Request) -> Response:
+        return Response(as_xlsx(self.arrivals), media_type=XLSX)
 
     async def _faults(self, request: Request) -> Response:
         try:

@@ -85,6 +85,12 @@ class Arrivals:
         """A JSON list of the requests whose id is larger than `last`."""
         return b"[" + b",".join(self._lines[max(last, 0) :]) + b"]"
 
+    def accepted(self) -> Iterator[dict[str, Any]]:
+        """The requests that EMC took, in order."""
+        for line, verdict in zip(self._lines, self._verdicts, strict=True):
+            if verdict is Verdict.ACCEPTED:
+                yield json.loads(line)
+
     def latest(self, limit: int, code: str = "", verdict: Verdict | None = None) -> Iterator[dict[str, Any]]:
         """The last requests, newest first, at most `limit`: of dossiers whose number contains `code`, any case."""
         wanted = code.casefold()

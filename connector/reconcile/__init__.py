@@ -1,0 +1,1 @@
+"""Reconciliation with EMC (guide, Appendix 3): the ledger beside the extract that EMC hands out."""
