@@ -142,12 +142,12 @@ class Recorder:
             raise
         except ConnectorError as error:
             self._open = False
+            if retryable(error) and not self._told:
+                self._told = True
+                self._take(Unrecorded(self._partition, error))
             self._store.close()
             if not retryable(error):
                 raise
-            if not self._told:
-                self._told = True
-                self._take(Unrecorded(self._partition, error))
             if not self._stopping.wait(_PAUSE):
                 self._work.set()
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import KafkaError, Producer, TopicPartition
 
 from connector.errors import LogError, LogFenced
 from connector.log.contract import Entry
@@ -55,7 +55,7 @@ class KafkaTopicWriter:
         self._producer = TransactionalProducer(self._cluster, f"{topic}.{partition}", self._told)
         self._schemas: dict[int, str] = {}
         self._registry = registry_of(settings, topic, self._cluster.patience.connect)
-        self._group: Consumer | None = None
+        self._group: object | None = None
         self._beginning = 0
 
     def open(self) -> bytes | None:
@@ -124,18 +124,16 @@ class KafkaTopicWriter:
 
     def _commit(self, producer: Producer, offset: int) -> None:
         if self._group is None:
-            self._group = self._cluster.consumer(delivery_group(self._name), _NO_FETCH)
+            # Kept without its client: to close one while brokers are away may never return.
+            client = self._cluster.consumer(delivery_group(self._name), _NO_FETCH)
+            self._group = client.consumer_group_metadata()
+            client.close()
         place = TopicPartition(changes_topic(self._name), self.partition, offset)
-        producer.send_offsets_to_transaction(
-            [place], self._group.consumer_group_metadata(), self._cluster.patience.append
-        )
+        producer.send_offsets_to_transaction([place], self._group, self._cluster.patience.append)
 
     def close(self) -> None:
         """Release everything. Never raises. An open transaction is left to the next writer, or to its timeout."""
         self._producer.close()
-        group, self._group = self._group, None
-        if group is not None:
-            group.close()
         if self._registry is not None:
             self._registry.close()
 
