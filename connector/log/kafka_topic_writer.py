@@ -10,9 +10,8 @@ Used from one thread.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final
 
-from confluent_kafka import KafkaError, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from connector.errors import LogError, LogFenced
 from connector.log.contract import Entry
@@ -25,8 +24,6 @@ from connector.log.kafka_transactions import TransactionalProducer
 from connector.log.pair import Pair
 from connector.log.registry import registry_of
 from connector.settings import KafkaSettings
-
-_NO_FETCH: Final = 100
 
 
 class KafkaTopicWriter:
@@ -55,7 +52,7 @@ class KafkaTopicWriter:
         self._producer = TransactionalProducer(self._cluster, f"{topic}.{partition}", self._told)
         self._schemas: dict[int, str] = {}
         self._registry = registry_of(settings, topic, self._cluster.patience.connect)
-        self._group: object | None = None
+        self._group = _named(delivery_group(name))
         self._beginning = 0
 
     def open(self) -> bytes | None:
@@ -123,11 +120,6 @@ class KafkaTopicWriter:
         self._producer.write(f"append to {self.topic}", self.topic, entries, also)
 
     def _commit(self, producer: Producer, offset: int) -> None:
-        if self._group is None:
-            # Kept without its client: to close one while brokers are away may never return.
-            client = self._cluster.consumer(delivery_group(self._name), _NO_FETCH)
-            self._group = client.consumer_group_metadata()
-            client.close()
         place = TopicPartition(changes_topic(self._name), self.partition, offset)
         producer.send_offsets_to_transaction([place], self._group, self._cluster.patience.append)
 
@@ -146,6 +138,19 @@ class KafkaTopicWriter:
                 "nothing to do: the later one goes on where the records end",
             )
         return self._cluster.explain(operation, self.topic, error)
+
+
+def _named(group: str) -> object:
+    """A group as a transaction names it, from a client that connects to nobody.
+
+    It asks its client's thread and keeps Python's lock meanwhile; a client whose brokers go away just then wants that
+    lock to log it, and both wait for ever (confluent-kafka, as of 2.16).
+    """
+    client = Consumer({"group.id": group, "log_level": 0})
+    try:
+        return client.consumer_group_metadata()
+    finally:
+        client.close()
 
 
 def delivery_group(name: str) -> str:
