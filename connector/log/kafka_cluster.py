@@ -2,8 +2,8 @@
 
 Contract: every client gets the operator's librdkafka settings. What the log's guarantees rest on cannot be
 overridden: asking for it is a LogError, not a silent loss of the guarantee (connector.log.kafka_settings). Every wait
-is bounded by `Patience`. librdkafka writes no log lines of its own, but where the operator's settings raise `log_level`;
-then they go to Python's logger of kafka_settings at DEBUG, never to stderr.
+is bounded by `Patience`. librdkafka writes no log lines of its own, but where the operator's settings raise
+`log_level`; then they go to Python's logger of kafka_settings at DEBUG, never to stderr.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ class Cluster:
     ) -> Client:
         """`tuning` gives way to the operator's settings, `guarded` does not."""
         config = {
-            # A line of librdkafka's needs Python's lock, and some calls keep that lock while they wait for who writes it.
+            # A line of librdkafka's needs Python's lock, and some calls keep it while they wait for who writes the line.
             "log_level": 0,
             "reconnect.backoff.ms": 50,
             "reconnect.backoff.max.ms": 1000,
