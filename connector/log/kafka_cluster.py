@@ -206,7 +206,7 @@ class Cluster:
     ) -> Client:
         """`tuning` gives way to the operator's settings, `guarded` does not."""
         config = {
-            # A line of librdkafka's needs Python's lock, and some calls keep it while they wait for who writes the line.
+            # A line of librdkafka's needs Python's lock, which some calls keep while they wait for who writes it.
             "log_level": 0,
             "reconnect.backoff.ms": 50,
             "reconnect.backoff.max.ms": 1000,
