@@ -48,10 +48,14 @@ def single(value: float) -> float:
     if not math.isfinite(value):
         return value
     exact = _SINGLE.pack(value)
-    return next((near for digits in range(1, 9) if _SINGLE.pack(near := float(f"{value:.{digits}g}")) == exact), value)
+    # Near the largest number of single precision, rounding to few digits may leave what can be packed.
+    nears = (float(f"{value:.{digits}g}") for digits in range(1, 9))
+    return next((near for near in nears if abs(near) < _TOO_LARGE and _SINGLE.pack(near) == exact), value)
 
 
 _SINGLE = struct.Struct("<f")
+_TOO_LARGE = 3.4028235677973366e38
+"""From here on a number rounds to none of single precision."""
 
 
 def parse_decimal(text: str) -> Value:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from itertools import count
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import yaml
 from delivery.delivery_story import MAPPING, LoggedStory
@@ -18,7 +17,6 @@ from connector.log.opening import open_reader
 from connector.settings import Settings
 
 PARTITIONS = 2
-_numbers = count(1)
 
 
 class Logged:
@@ -32,7 +30,7 @@ class Logged:
             log = {"partitions": PARTITIONS, "kafka": kafka}
         log["format"] = form
         written = {
-            "name": f"tail-{os.getpid()}-{next(_numbers)}",
+            "name": f"tail-{uuid4().hex[:8]}",
             "source": {"dsn": "host=127.0.0.1 port=9 dbname=x user=y"},
             "log": log,
             "delivery": {"state": str(directory / "state")},

@@ -389,5 +389,5 @@ class Losing(RuleBasedStateMachine):
 
 TestLosing = Losing.TestCase
 TestLosing.settings = hypothesis(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )

@@ -90,7 +90,7 @@ def test_killed_again_and_again(attached: Attached, age: float) -> None:
     random = Random(3)
     killed = 0
     with writing(attached):
-        for _ in range(12):
+        for _ in range(8):
             with attached.process(crash_after=random.randint(1, 40_000), snapshot_age=age) as process:
                 until(lambda p=process: p.poll() is not None or attached.read(), "it is killed, or has read all")  # type: ignore[misc]
                 killed += process.poll() is not None

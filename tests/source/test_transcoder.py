@@ -217,6 +217,13 @@ def test_generated_equals_reference(case: tuple[list[str], Shape, list[str | Non
     assert_equals_reference(*case)
 
 
+@pytest.mark.parametrize("text", ["3.4028235e+38", "-3.4028235e+38", "3.4e+38", "1e-45", "0.1", "16777216"])
+def test_single_precision_is_the_shortest_text(text: str) -> None:
+    """Up to the largest number of single precision, whose roundings to fewer digits are none any more."""
+    exact = struct.unpack("<f", struct.pack("<f", float(text)))[0]
+    assert single(exact) == float(text)
+
+
 @pytest.mark.parametrize("kind", TEXTS)
 @settings(max_examples=40)
 @given(st.data())
