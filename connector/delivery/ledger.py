@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from connector.delivery.directory import partition_files
-from connector.delivery.state import broken
+from connector.delivery.state import broken, read_only
 from connector.errors import DeliveryError
 from connector.settings import Settings
 
@@ -50,7 +50,7 @@ def events(settings: Settings, since: float, until: float) -> Iterator[Recorded]
         )
     for _, path in files:
         try:
-            with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10.0)) as db:
+            with closing(read_only(path)) as db:
                 if db.execute(_MADE).fetchone() is not None:
                     for row in db.execute(_EVENTS, (int(until * 1e6), since)):
                         yield Recorded(*row)

@@ -23,7 +23,7 @@ from connector.change.decoding import ChangeDecoder
 from connector.change.position import Position
 from connector.delivery.event_record import SCHEMA, Judged, Place, encode, place, place_of
 from connector.delivery.intake import Failed, defect
-from connector.delivery.state import broken
+from connector.delivery.state import broken, read_only
 from connector.errors import ConnectorError, LogError, LogFenced, retryable
 from connector.log.kafka_topic_writer import KafkaTopicWriter
 from connector.log.kafka_topics import events_topic
@@ -263,15 +263,9 @@ class _Ledger:
         return low - 1 if following is None or low <= (last or 0) else int(following[0]) - 1
 
     def _file(self) -> sqlite3.Connection:
-        """The state file, for reading. Its one connection is this thread's."""
+        """The state file, for reading. Its one connection is used under `lock`."""
         if self._db is None:
-            self._db = sqlite3.connect(
-                f"{self._path.absolute().as_uri()}?mode=ro",
-                uri=True,
-                timeout=10.0,
-                isolation_level=None,
-                check_same_thread=False,
-            )
+            self._db = read_only(self._path)
         return self._db
 
     def _close_writer(self) -> None:

@@ -19,7 +19,7 @@ from typing import Final
 
 from connector.delivery import journal
 from connector.delivery.intake import Failed, defect
-from connector.delivery.state import broken
+from connector.delivery.state import broken, read_only
 from connector.errors import ConnectorError, LogFenced, retryable
 from connector.log.deliveries import Deliveries
 
@@ -112,8 +112,7 @@ class Recorder:
 
     def _run(self) -> None:
         try:
-            with closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, timeout=10.0)) as db:
-                db.isolation_level = None
+            with closing(read_only(self._path)) as db:
                 while not self._stopping.is_set():
                     self._work.wait(_IDLE)
                     self._work.clear()

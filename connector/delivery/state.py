@@ -162,6 +162,13 @@ class PartitionState:
             )
 
 
+def read_only(path: Path) -> sqlite3.Connection:
+    """A connection that only reads, also while a deliver process uses the file. For one thread at a time."""
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10.0, isolation_level=None, check_same_thread=False
+    )
+
+
 class StateDamaged(DeliveryError):
     """A state file is no (whole) SQLite file. The next start makes it anew from what is recorded."""
 

@@ -19,7 +19,7 @@ from connector.change.selection import Role
 from connector.delivery.directory import partition_files
 from connector.delivery.journal import RELEASED
 from connector.delivery.reading import load_snapshot
-from connector.delivery.state import broken
+from connector.delivery.state import broken, read_only
 from connector.settings import Settings
 
 
@@ -133,7 +133,7 @@ def ambiguous_attempts(settings: Settings) -> list[Ambiguous]:
 @contextmanager
 def _reading(path: Path) -> Iterator[sqlite3.Connection]:
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10.0)) as db:
+        with closing(read_only(path)) as db:
             db.execute("BEGIN")
             yield db
     except sqlite3.Error as error:
