@@ -153,7 +153,8 @@ class Deliverer:
                     holding = self._holding(number)
                     if holding is not None and holding.turn == turn:
                         self._failure = self._failure or holding.superseded
-                        dispatch.push(holding.opened_by(seq), at)
+                        if free := holding.opened_by(seq):  # mostly there is none: the network's thread is let be
+                            dispatch.push(free, at)
                 case Failed(error, answered):
                     self._in_flight -= answered
                     self._failure = self._failure or error
@@ -195,8 +196,7 @@ class Deliverer:
 
     def _drop(self, holding: Holding) -> None:
         """It is another's: what is on its way will be answered, and not recorded here."""
-        self._withdrew([attempt for _, attempts in holding.gated for attempt in attempts])
-        holding.gated.clear()
+        self._withdrew(holding.drop_gated())
 
     def _withdrew(self, attempts: list[Attempt]) -> None:
         self._in_flight -= len(attempts)

@@ -56,10 +56,20 @@ class Holding:
             free += self.gated.popleft()[1]
         return free
 
-    def withdraw_gated(self) -> list[Attempt]:
-        """What will not be sent: as if it had not been begun."""
+    @property
+    def under_way(self) -> bool:
+        """Something is sent and not answered."""
+        return len(self.out) > sum(len(attempts) for _, attempts in self.gated)
+
+    def drop_gated(self) -> list[Attempt]:
+        """What will not be sent; its place in the ledger is another's to say."""
         gone = [attempt for _, attempts in self.gated for attempt in attempts]
         self.gated.clear()
+        return gone
+
+    def withdraw_gated(self) -> list[Attempt]:
+        """What will not be sent: as if it had not been begun."""
+        gone = self.drop_gated()
         for attempt in reversed(gone):
             self.withdraw(attempt)
         return gone

@@ -109,11 +109,6 @@ class Holdings:
             self._claimer.start()
             self._membership.start()
 
-    @property
-    def settled(self) -> bool:
-        """Nothing is being claimed."""
-        return not self._claiming
-
     def hear(self, news: News, drop: Callable[[Holding], None], fault: Callable[[ConnectorError], None]) -> None:
         """Something has happened to partitions. drop: hears of one that is lost. Raises what must end us."""
         match news:
@@ -166,7 +161,7 @@ class Holdings:
         for asked in list(self._asked):
             for number in asked.partitions:
                 holding = self.held.get(number)
-                if holding is not None and holding.leaving and not holding.out - _gated(holding):
+                if holding is not None and holding.leaving and not holding.under_way:
                     finish(holding)
                     self.release(holding)
             if not any(number in self.held or number in self._claiming for number in asked.partitions):
@@ -265,10 +260,6 @@ class Holdings:
                 holding.partition.state.save_meta({journal.RELEASED: "yes"})
                 holding.partition.state.commit()
         self._hub.emit(PartitionReleased(holding.number))
-
-
-def _gated(holding: Holding) -> set[int]:
-    return {attempt.id for _, attempts in holding.gated for attempt in attempts}
 
 
 def _member(settings: Settings) -> str:

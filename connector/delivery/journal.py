@@ -133,8 +133,8 @@ def head_in(value: bytes | None, subject: str) -> Head | None:
         ) from None
 
 
-def restore(db: sqlite3.Connection, pairs: Iterable[Pair], subject: str) -> int:
-    """Make the tables say what was recorded, and nothing else. Inside the caller's transaction. Returns how many."""
+def restore(db: sqlite3.Connection, pairs: Iterable[Pair], subject: str) -> None:
+    """Make the tables say what was recorded, and nothing else. Inside the caller's transaction."""
     for table in _KEYS:
         db.execute(f"DELETE FROM {table}")  # noqa: S608
     # Made once in the end, they cost half of what they do row by row.
@@ -143,9 +143,7 @@ def restore(db: sqlite3.Connection, pairs: Iterable[Pair], subject: str) -> int:
         db.execute(f"DROP INDEX {name}")
     columns = [column for _, column, *_ in db.execute("PRAGMA table_info(events)")]
     restored = _Restored(db, columns)
-    count = 0
-    for key, value in pairs:
-        count += 1
+    for number, (key, value) in enumerate(pairs, 1):
         if key != HEAD:
             try:
                 table, of = json.loads(key)
@@ -153,7 +151,7 @@ def restore(db: sqlite3.Connection, pairs: Iterable[Pair], subject: str) -> int:
             except (ValueError, KeyError, TypeError):
                 raise DeliveryError(
                     "read the record of deliveries",
-                    f"{subject}, record {count}",
+                    f"{subject}, record {number}",
                     "it is not one of emc-cdc's",
                     "let only emc-cdc write to it. Where the state files are still there: delete it and start, it is"
                     " made anew",
@@ -161,7 +159,6 @@ def restore(db: sqlite3.Connection, pairs: Iterable[Pair], subject: str) -> int:
     restored.write()
     for _, make in indexes:
         db.execute(make)
-    return count
 
 
 class _Restored:
@@ -212,7 +209,7 @@ def _value(table: str, row: tuple[Any, ...]) -> bytes:
         case "held":
             return _encode(dict(zip(("code", "reason", "since_us"), row[1:], strict=True))).encode()
         case "events":
-            return _event(row)
+            return _encode(dict(zip(_EVENT, row[1:], strict=True))).encode()
     return b"{}"
 
 
@@ -221,7 +218,3 @@ _EVENT: Final = (
     "attempts", "ambiguous", "sent_at", "ended_at", "reason", "detail", "recovered", "ordinal",
 )  # fmt: skip
 """The columns of `events` after the id."""
-
-
-def _event(row: tuple[Any, ...]) -> bytes:
-    return _encode(dict(zip(_EVENT, row[1:], strict=True))).encode()

@@ -137,16 +137,14 @@ class Recorder:
                 self._reopen(db)
             self._record(db)
             self._told = False
-        except LogFenced:
-            raise
         except ConnectorError as error:
+            if not retryable(error):
+                raise
             self._open = False
-            if retryable(error) and not self._told:
+            if not self._told:
                 self._told = True
                 self._take(Unrecorded(self._partition, error))
             self._store.close()
-            if not retryable(error):
-                raise
             if not self._stopping.wait(_PAUSE):
                 self._work.set()
 

@@ -10,6 +10,7 @@ Used from one thread.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
@@ -52,7 +53,6 @@ class KafkaTopicWriter:
         self._producer = TransactionalProducer(self._cluster, f"{topic}.{partition}", self._told)
         self._schemas: dict[int, str] = {}
         self._registry = registry_of(settings, topic, self._cluster.patience.connect)
-        self._group = _named(delivery_group(name))
         self._beginning = 0
 
     def open(self) -> bytes | None:
@@ -122,6 +122,11 @@ class KafkaTopicWriter:
     def _commit(self, producer: Producer, offset: int) -> None:
         place = TopicPartition(changes_topic(self._name), self.partition, offset)
         producer.send_offsets_to_transaction([place], self._group, self._cluster.patience.append)
+
+    @cached_property
+    def _group(self) -> object:
+        """For those that commit only: publishing does not."""
+        return _named(delivery_group(self._name))
 
     def close(self) -> None:
         """Release everything. Never raises. An open transaction is left to the next writer, or to its timeout."""
