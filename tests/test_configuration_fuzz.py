@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_configuration import plain
 
 from connector.configuration import load, presets
 from connector.errors import ConfigError, ConfigErrors
-from connector.mapping.document import ListNode, MapNode, Node, ScalarNode, read
+from connector.mapping.document import ScalarNode, read
 from connector.mapping.marks import MOST_TOLD
 
 EXAMPLE = Path(__file__).parents[1] / "config" / "emc-cdc.yml"
@@ -225,17 +226,6 @@ def test_bytes_in_the_environment_that_are_no_text_are_refused(tmp_path: Path, m
 
 
 # --- mutations of files that are right -----------------------------------------------------------------------------
-
-
-def plain(node: Node) -> Any:
-    """A node as JSON values."""
-    match node:
-        case ScalarNode():
-            return node.value
-        case ListNode():
-            return [plain(item) for item in node.items]
-        case MapNode():
-            return {key.text: plain(value) for key, value in node.entries}
 
 
 def _whole(preset: str) -> bytes:

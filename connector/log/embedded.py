@@ -10,7 +10,6 @@ Readers are woken at once by a writer of the same process and look every 2 to 20
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -34,6 +33,7 @@ from connector.log.embedded_file import (
     create,
     identity,
     is_empty,
+    make_private,
     meta,
     moved_away,
     name_of,
@@ -96,8 +96,7 @@ class EmbeddedWriter:
     def _open(self) -> Mapping[int, bytes]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = WriterLock(self._path)
-        # The rows are personal data: a file of our making is for its owner only, and SQLite gives its WAL the same.
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        make_private(self._path)
         connection = self._connection = connect(self._path)
         fresh = is_empty(connection)
         if not fresh:

@@ -7,7 +7,6 @@ a partition raises its generation; an append asks for it inside its transaction.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from connector.errors import LogFenced, LogUnavailable
-from connector.log.embedded_file import connect, prepare, reported
+from connector.log.embedded_file import connect, make_private, prepare, reported
 from connector.log.pair import Pair
 
 _TABLES: Final = (
@@ -53,8 +52,7 @@ class EmbeddedDeliveries:
         self.close()
         with reported("open the record of deliveries", self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            # It holds personal data: for its owner only, and SQLite gives its WAL the same.
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+            make_private(self._path)
             connection = self._connection = connect(self._path)
             prepare(connection, self._path)
             connection.execute("BEGIN IMMEDIATE")

@@ -50,6 +50,11 @@ _CREATE: Final = (
 _META: Final = "SELECT value FROM meta WHERE name = ?"
 
 
+def make_private(path: Path) -> None:
+    """Make a file, if there is none, for its owner only: it holds personal data. Its WAL gets the same rights."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+
+
 def connect(path: Path) -> sqlite3.Connection:
     """A connection to an existing file, in autocommit mode; the caller's thread need not be its last."""
     connection = sqlite3.connect(

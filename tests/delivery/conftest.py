@@ -6,8 +6,11 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+from delivery_story import SERVICE, LoggedStory, service
 from emc.simulator_process import RunningSimulator
 from emc.simulator_process import simulator as running_simulator
+
+from connector.settings import Settings
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +36,12 @@ def before(simulator: RunningSimulator, client: httpx.Client) -> int:
     """The last id that was kept before the test."""
     received: int = client.get(f"{simulator.url}/healthz").json()["received"]
     return received
+
+
+@pytest.fixture
+def log(settings: Settings) -> Iterator[LoggedStory]:
+    """The log of the module's `settings`, after a first read of the one service."""
+    story = LoggedStory(settings)
+    story.snapshot((SERVICE, service(1)))
+    yield story
+    story.close()

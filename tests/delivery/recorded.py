@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
-from delivery_story import LoggedStory, plan
+from delivery_story import plan
 
 from connector.change.decoding import ChangeDecoder
 from connector.delivery import journal
@@ -70,9 +69,3 @@ class Node:
         self.claimed.state.close()
         assert self.claimed.store is not None
         self.claimed.store.close()
-
-
-def logged(log: LoggedStory, transactions: Iterable[Iterable[tuple]]) -> None:  # type: ignore[type-arg]
-    """Append these to the log."""
-    for steps in transactions:
-        log.transaction(*steps)

@@ -76,6 +76,16 @@ def contents(one: Node) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def seen_from_elsewhere(settings: Settings, tmp_path: Path) -> dict[str, Any]:
+    """What another machine makes of what is recorded."""
+    two = node(settings, tmp_path, "two")
+    two.claim()
+    try:
+        return contents(two)
+    finally:
+        two.die()
+
+
 def some_lives(log: LoggedStory) -> None:
     """Dossiers that are told, one that is parked, one that waits for its service, one that is deleted."""
     for number in (1, 2, 3):
@@ -151,10 +161,7 @@ def test_a_file_that_is_ours_is_used_as_it_is(settings: Settings, tmp_path: Path
     assert not [seen for seen in one.told if isinstance(seen, StateRebuilt)]
     one.record()
     one.die()
-    two = node(settings, tmp_path, "two")
-    two.claim()
-    assert contents(two) == before
-    two.die()
+    assert seen_from_elsewhere(settings, tmp_path) == before
 
 
 def test_a_file_of_before_is_recorded_as_a_whole(settings: Settings, tmp_path: Path, log: LoggedStory) -> None:
@@ -172,10 +179,7 @@ def test_a_file_of_before_is_recorded_as_a_whole(settings: Settings, tmp_path: P
     one.claim(expected=True)
     one.record()
     one.die()
-    two = node(settings, tmp_path, "two")
-    two.claim()
-    assert contents(two) == before
-    two.die()
+    assert seen_from_elsewhere(settings, tmp_path) == before
 
 
 def test_what_another_machine_went_on_from_is_gone_on_with(

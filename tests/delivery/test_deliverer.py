@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -34,14 +33,6 @@ from connector.settings import Settings
 @pytest.fixture
 def settings(tmp_path: Path, simulator: RunningSimulator) -> Settings:
     return settings_in(tmp_path, simulator.api)
-
-
-@pytest.fixture
-def log(settings: Settings) -> Iterator[LoggedStory]:
-    story = LoggedStory(settings)
-    story.snapshot((SERVICE, service(1)))
-    yield story
-    story.close()
 
 
 def answers(run: Delivering, word: str) -> list[PushAnswered]:

@@ -17,14 +17,12 @@ from deliver_process import DeliverProcess, accepted, deliver_process, eventuall
 from delivery_story import (
     DOSSIER,
     LIFE,
-    SERVICE,
     LoggedStory,
     code,
     create,
     dossier,
     kafka_settings_in,
     lives,
-    service,
     update,
 )
 from emc.simulator_process import RunningSimulator
@@ -46,14 +44,6 @@ def settings(tmp_path: Path, simulator: RunningSimulator, kafka: KafkaBroker) ->
     group = {"session.timeout.ms": SESSION, "max.poll.interval.ms": SESSION, "heartbeat.interval.ms": 1000}
     kafka_settings = found.log.kafka.model_copy(update={"settings": group})
     return found.model_copy(update={"log": found.log.model_copy(update={"kafka": kafka_settings})})
-
-
-@pytest.fixture
-def log(settings: Settings) -> Iterator[LoggedStory]:
-    story = LoggedStory(settings)
-    story.snapshot((SERVICE, service(1)))
-    yield story
-    story.close()
 
 
 class Machines:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 from deliver_process import accepted, deliver_process, delivering, eventually
-from delivery_story import LIFE, SERVICE, LoggedStory, code, kafka_settings_in, lives, service
+from delivery_story import LIFE, LoggedStory, code, kafka_settings_in, lives
 from emc.simulator_process import RunningSimulator
 from plugins.kafka import KafkaBroker
 
@@ -28,14 +28,6 @@ NUMBERS = range(1, 41)
 @pytest.fixture
 def settings(tmp_path: Path, simulator: RunningSimulator, kafka: KafkaBroker) -> Settings:
     return kafka_settings_in(tmp_path, simulator.api, kafka.bootstrap)
-
-
-@pytest.fixture
-def log(settings: Settings) -> Iterator[LoggedStory]:
-    story = LoggedStory(settings)
-    story.snapshot((SERVICE, service(1)))
-    yield story
-    story.close()
 
 
 def delivered(settings: Settings) -> int:

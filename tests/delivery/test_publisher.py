@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -55,14 +55,6 @@ from connector.settings import KafkaSettings, RegistrySettings, Settings
 @pytest.fixture
 def settings(tmp_path: Path, simulator: RunningSimulator, kafka: KafkaBroker) -> Settings:
     return kafka_settings_in(tmp_path, simulator.api, kafka.bootstrap)
-
-
-@pytest.fixture
-def log(settings: Settings) -> Iterator[LoggedStory]:
-    story = LoggedStory(settings)
-    story.snapshot((SERVICE, service(1)))
-    yield story
-    story.close()
 
 
 def answers(run: Delivering, word: str) -> int:
